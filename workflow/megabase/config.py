@@ -1,0 +1,317 @@
+"""Typed settings, one class a stage; the single source of every default and every description.
+
+`config/README.md` and `workflow/schemas/config.schema.json` are generated from these classes by
+`megabase document-config`, and a test fails when they drift. A rule hands each command the JSON of its own
+section only (`--settings`), so a change reruns what depends on it and nothing else. Unknown keys are
+refused with the nearest valid name (`load_config`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from megabase.files import FileError, hash_json
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every settings class: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def hash(self) -> str:
+        """Hash of this section's values, as stamped into the files that it makes."""
+        return hash_json(self.model_dump(mode="json"))
+
+
+S = TypeVar("S", bound=Section)
+
+
+class GenomeSettings(Section):
+    """One genome sequence with its gene models. Accessions are rows of the release's manifest."""
+
+    organism: str = Field(description="organism whose tracks and model channels this genome uses")
+    fasta: str = Field(description="manifest accession of the FASTA (plain or gzip)")
+    genes: str | None = Field(None, description="manifest accession of the GTF; none: no gene scorers")
+    regions: str | None = Field(
+        None, description="manifest accession of a BED of measured regions; outside it signal is missing"
+    )
+    blacklist: str | None = Field(None, description="manifest accession of a BED whose signal is missing")
+    aliases: str | None = Field(None, description="path of a two-column TSV: other name, name in the FASTA")
+
+
+class TrackSettings(Section):
+    """How raw signal becomes normalized tracks (AlphaGenome preprint, Methods, data processing)."""
+
+    total: float = Field(1e8, description="sum that RNA-seq, CAGE, PRO-cap, DNase and ATAC are scaled to")
+    scale_to_total: bool = Field(
+        True, description="false for data already scaled at the source (leave the signal as measured)"
+    )
+    atac_shift: tuple[int, int] = Field((4, -4), description="bases added to + and - strand Tn5 cut sites")
+    dnase_shift: tuple[int, int] = Field((0, 1), description="bases added to + and - strand DNase cut sites")
+    min_mapping_quality: int = Field(0, ge=0, description="reads below it are not counted as cut sites")
+    contact_resolution: Positive = Field(1000, description="bin of the .mcool that is read (bp)")
+    contact_coarse_grain: bool = Field(True, description="adaptive coarse-graining of sparse contact maps")
+    contact_cutoff: float = Field(3.0, description="raw counts that adaptive coarse-graining asks of a pixel")
+    contact_span: Positive = Field(1 << 20, description="largest distance between contact bins that is kept")
+    junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
+    junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it, then / mean")
+
+
+class FoldScheme(Section):
+    """Which folds a model is validated and tested on; it trains on the others that are not reserved."""
+
+    valid: list[str] = Field(description="folds of validation windows")
+    test: list[str] = Field(description="folds of test windows")
+
+
+class FoldSettings(Section):
+    """How windows are dealt to folds."""
+
+    source: Literal["balanced", "manifest"] = Field(
+        "balanced", description="balanced: an integer program; manifest: the `splits` BED of the release"
+    )
+    names: list[str] = Field(["fold0", "fold1", "fold2", "fold3"], description="folds to make or expect")
+    unit: Positive = Field(131_072, description="length of the stretches that are dealt whole to a fold (bp)")
+    whole_chromosomes: bool = Field(False, description="deal whole chromosomes instead of stretches")
+    window: Positive = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
+    homology_kmer: Positive = Field(15, description="k of the k-mers that find homologous stretches")
+    homology_threshold: Fraction = Field(0.1, description="shared k-mer fraction that joins two stretches")
+    max_unknown: Fraction = Field(0.5, description="windows with a larger share of N are dropped")
+    schemes: dict[str, FoldScheme] = Field(description="held-out folds by model scheme (fold0, fold1, all)")
+    reserved: list[str] = Field([], description="folds that no model trains on, not even the all-folds ones")
+    time_limit: Positive = Field(60, description="seconds for the integer program (it stops at a 2% gap)")
+
+    @model_validator(mode="after")
+    def _known_folds(self) -> FoldSettings:
+        for name, scheme in self.schemes.items():
+            unknown = set(scheme.valid + scheme.test + self.reserved) - set(self.names)
+            if unknown:
+                raise ValueError(f"scheme {name} uses folds {sorted(unknown)}, names are {self.names}")
+        if self.window % 2048:
+            raise ValueError(f"window {self.window} is not a multiple of 2048")
+        return self
+
+
+class ShardSettings(Section):
+    """The training store."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="stored signal values")
+    chunk: Positive = Field(65_536, description="bases that are compressed together")
+    level: int = Field(3, description="zstandard level")
+    max_sites: Positive = Field(512, description="splice sites of a class that a window may use")
+
+
+class ModelSettings(Section):
+    """Which network; a preset changes widths and depths, never the code path."""
+
+    preset: Literal["tiny", "small", "alphagenome"] = Field("tiny", description="size of the network")
+    overrides: dict[str, float | int] = Field({}, description="single sizes that differ from the preset")
+
+
+class TrainSettings(Section):
+    """Optimisation of one model (paper values: AlphaGenome preprint, Methods, pre-training)."""
+
+    steps: Positive = Field(15_000, description="optimizer steps")
+    warmup_steps: int = Field(5_000, ge=0, description="steps of linear warm-up")
+    constant_steps: int = Field(0, ge=0, description="steps at the peak before the cosine decay")
+    batch_size: Positive = Field(64, description="windows a step")
+    peak_rate: float = Field(0.004, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.4, ge=0, description="AdamW decoupled weight decay")
+    dropout: Fraction = Field(0.3, description="dropout in attention and MLP blocks")
+    max_shift: int = Field(1024, ge=0, description="windows move by up to this many bases either way")
+    reverse_complement: Fraction = Field(0.5, description="share of examples that are reverse complemented")
+    clip_norm: float = Field(0.0, ge=0, description="gradient norm limit; 0: none (published: not stated)")
+    gene_loss_weight: float = Field(0.1, ge=0, description="weight of the RNA-seq gene loss")
+    segment_bases: Positive = Field(131_072, description="multinomial segment of the track loss (bp)")
+    organism_weights: dict[str, float] = Field({}, description="sampling weight by organism; default: windows")
+    max_sites: Positive = Field(512, description="splice sites of a class in a window's junction matrix")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="compute precision")
+    checkpoint_seconds: Positive = Field(300, description="time between rolling checkpoints")
+    log_steps: Positive = Field(10, description="steps between log lines")
+    validate_steps: Positive = Field(500, description="steps between validation losses")
+    validate_windows: Positive = Field(64, description="windows of a validation loss")
+
+
+class DistillSettings(TrainSettings):
+    """Optimisation of the student and the perturbation of its inputs (Methods, distillation)."""
+
+    mutation_rate: Fraction = Field(0.04, description="share of bases replaced by a random base")
+    structural_rate: float = Field(1.0, ge=0, description="mean number of structural edits per 1,048,576 bp")
+    structural_max: Positive = Field(20, description="longest insertion, deletion or inversion (bp)")
+    structural_types: list[Literal["insertion", "deletion", "inversion"]] = Field(
+        ["insertion", "deletion", "inversion"], description="equally likely (published mix: not stated)"
+    )
+
+
+class TeacherSettings(Section):
+    """Which teachers are trained."""
+
+    folds: list[str] = Field(["fold0", "fold1"], description="schemes with one teacher per seed")
+    fold_seeds: Positive = Field(1, description="teachers of each fold scheme")
+    all_seeds: Positive = Field(2, description="teachers of scheme `all`: the student's ensemble")
+    train: TrainSettings = Field(default_factory=TrainSettings, description="their optimisation")
+
+
+class StudentSettings(Section):
+    """The distilled model that scores variants."""
+
+    seeds: Positive = Field(1, description="students")
+    distill: DistillSettings = Field(default_factory=DistillSettings, description="their optimisation")
+
+
+class EvaluationSettings(Section):
+    """Track evaluation on held-out windows (Methods, track evaluation)."""
+
+    splits: list[Literal["valid", "test"]] = Field(["test"], description="splits to evaluate")
+    batch_size: Positive = Field(4, description="windows predicted together")
+    max_windows: Positive = Field(100_000, description="seeded subset of the windows")
+    bootstrap: Positive = Field(200, description="resamples of windows for an interval")
+    baselines: list[Literal["baseline-mean", "baseline-kmer"]] = Field(
+        ["baseline-mean", "baseline-kmer"], description="plain models evaluated beside ours"
+    )
+    kmer: Positive = Field(5, description="k of the k-mer ridge baseline")
+    ridge: float = Field(100.0, gt=0, description="penalty of the k-mer ridge baseline")
+
+
+class ScoringSettings(Section):
+    """How variants are scored (Methods, variant scoring)."""
+
+    window: Positive = Field(16_384, description="bases around a variant (a multiple of 2,048)")
+    batch_size: Positive = Field(8, description="sequences predicted together")
+    scorers: list[str] = Field(["recommended"], description="names of scorers, or `recommended`")
+    reverse_complement: bool = Field(False, description="average forward and reverse-complement predictions")
+    max_allele: Positive = Field(1_000, description="longer alleles are rejected")
+    bins: Positive = Field(1_000, description="quantile bins, sigmoid-spaced")
+    background: str = Field("background", description="variant set that calibrates quantiles")
+
+
+class VariantSetSettings(Section):
+    """One set of variants to score."""
+
+    genome: str = Field(description="name of the genome that the alleles refer to")
+    vcf: str | None = Field(None, description="manifest accession, or path, of a VCF; none: from a benchmark")
+    max_variants: Positive | None = Field(None, description="seeded subset; none: all of them")
+    scorers: list[str] | None = Field(None, description="instead of scoring.scorers")
+
+
+class BenchmarkSettings(Section):
+    """One variant-effect benchmark."""
+
+    task: Literal["eqtl_sign", "eqtl_effect", "eqtl_causality", "sqtl_causality", "mpra"] = Field(
+        description="what is measured: auROC, Spearman, auPRC, auPRC, Pearson"
+    )
+    tables: list[str] = Field(description="manifest accessions of the QTL or MPRA tables")
+    genome: str = Field(description="genome of the variants")
+    scorers: list[str] = Field(description="scorers compared, the first is the headline")
+    negatives_per_positive: Positive = Field(1, description="distance-matched negatives for a causal variant")
+    min_pip: Fraction = Field(0.9, description="a variant at or above is causal")
+    max_pip: Fraction = Field(0.01, description="a variant below is a candidate negative")
+    bootstrap: Positive = Field(1000, description="resamples for an interval")
+
+
+class ReportSettings(Section):
+    """The page that a person reads."""
+
+    title: str = Field("megabase", description="title of the page")
+    explain: str | None = Field(None, description="variant set whose largest effect is explained")
+    ism_width: Positive = Field(128, description="bases of the in-silico mutagenesis logo")
+
+
+class Config(Section):
+    """The whole of config/*.yaml."""
+
+    release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
+    data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
+    seed: int = Field(0, description="seed of every named random generator")
+    organisms: list[str] = Field(description="organisms trained together, in model index order (at most 2)")
+    genomes: dict[str, GenomeSettings] = Field(description="genomes by name; each organism is one of them")
+    tracks: TrackSettings = Field(default_factory=TrackSettings, description="normalization")
+    folds: FoldSettings = Field(description="cross-validation")
+    shards: ShardSettings = Field(default_factory=ShardSettings, description="training store")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="network")
+    teachers: TeacherSettings = Field(default_factory=TeacherSettings, description="teachers")
+    student: StudentSettings = Field(default_factory=StudentSettings, description="student")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="track evaluation")
+    scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
+    variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
+    benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
+    report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        if not 1 <= len(self.organisms) <= 2:
+            raise ValueError(f"organisms: {len(self.organisms)} given, wanted one or two")
+        for organism in self.organisms:
+            if organism not in self.genomes:
+                raise ValueError(f"organisms: {organism} has no entry under genomes")
+        for group in (self.variants, self.benchmarks):
+            for name, item in group.items():
+                if item.genome not in self.genomes:
+                    raise ValueError(f"{name}: genome {item.genome} has no entry under genomes")
+        return self
+
+
+def parse_settings(cls: type[S], text: str | None) -> S:
+    """One section from JSON text, or from a YAML/JSON file; its defaults if `text` is none."""
+    if not text:
+        return cls()
+    if text.lstrip().startswith("{"):
+        return cls.model_validate_json(text)
+    return cls.model_validate(yaml.safe_load(Path(text).read_text(encoding="utf-8")))
+
+
+def section_json(section: Section) -> str:
+    """Canonical JSON of a section: what a rule hands to its command as `--settings`."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def load_config(values: dict[str, Any], source: str | Path) -> Config:
+    """Validate a parsed config; FileError names the file, the key, what was found and the nearest name."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise FileError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    """One validation problem as a sentence, with the nearest valid key for an unknown one."""
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']} (found {str(problem.get('input'))[:80]!r})"
+    names = _keys_at(problem["loc"][:-1])
+    near = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1, cutoff=0.0)
+    hint = f"; nearest valid key: {near[0]}" if near else ""
+    return f"unknown key {where}{hint}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the section that a location of a validation problem leads to."""
+    section: type[Section] = Config
+    free = False  # the next part is a name that the user chose, not a field
+    for part in location:
+        if free:
+            free = False
+            continue
+        annotation = section.model_fields[str(part)].annotation
+        inner = _section_in(annotation)
+        if inner is None:
+            return []
+        section, free = inner, get_origin(annotation) is dict
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The settings class inside an annotation such as `dict[str, FoldScheme]` or `str | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _section_in(arg))), None)

@@ -1,0 +1,164 @@
+"""How this project writes and reads files: whole or not at all, with a stamp that says where from.
+
+Every file carries a `Stamp` (format version, package version, config hash, input hashes). It is written to
+a temporary name in the same folder and renamed when whole, so that a reader never meets half a file.
+A reader refuses a format that it does not know, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from megabase import __version__
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT_VERSIONS: dict[str, int] = {}  # kind of file -> the version that this package writes and reads
+_STAMP_KEY = "megabase"
+
+
+class FileError(ValueError):
+    """A file that cannot be used: names the file, what was found, what was wanted and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Provenance of one file: what kind it is, and the hashes of what made it."""
+
+    kind: str
+    config_hash: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = 1
+    package_version: str = __version__
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionary, keys in a fixed order, so that the same inputs give the same bytes."""
+        return asdict(self) | {"inputs": dict(sorted(self.inputs.items()))}
+
+
+def hash_bytes(data: bytes) -> str:
+    """Hex BLAKE2b-128 of `data`."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """Hash of a JSON-ready value; equal values give equal hashes whatever their key order."""
+    return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode())
+
+
+def hash_path(path: str | Path) -> str:
+    """Hash of a file's bytes, or of a folder's file names and bytes."""
+    path = Path(path)
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if file != path:
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_inputs(paths: Iterable[str | Path]) -> dict[str, str]:
+    """`{file name: hash}` of the inputs of a file, by base name so that it does not depend on the folder."""
+    return {Path(p).name: hash_path(p) for p in paths}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` (file or folder) and rename it into place when the block ends.
+
+    An error or a kill leaves `path` as it was; the temporary name is removed on error. The suffix of
+    `path` is kept, because some writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def check_stamp(found: Mapping[str, Any] | None, kind: str, path: str | Path) -> Stamp:
+    """The stamp of a file that must be of `kind`; FileError names what was found and wanted."""
+    wanted = FORMAT_VERSIONS.get(kind, 1)
+    if not found:
+        raise FileError(f"{path}: no megabase stamp; wanted a '{kind}' file written by megabase")
+    if found.get("kind") != kind:
+        raise FileError(f"{path}: is a '{found.get('kind')}' file, wanted '{kind}'")
+    if found.get("format_version") != wanted:
+        raise FileError(
+            f"{path}: '{kind}' format version {found.get('format_version')}, this megabase {__version__} "
+            f"reads version {wanted}; rerun the stage that writes it, or install the matching megabase"
+        )
+    return Stamp(**found)
+
+
+def write_json(value: Mapping[str, Any], path: str | Path, stamp: Stamp) -> None:
+    """Write a JSON object with its stamp under the key `megabase`."""
+    text = json.dumps({_STAMP_KEY: stamp.as_dict(), **value}, indent=1, ensure_ascii=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read a stamped JSON object; the stamp stays under `megabase`."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise FileError(f"{path}: not JSON ({error}); it may be cut short, delete it and rerun") from error
+    check_stamp(value.get(_STAMP_KEY), kind, path)
+    return value
+
+
+def write_table(table: pl.DataFrame, path: str | Path, stamp: Stamp) -> None:
+    """Write a polars table as Parquet (zstd) with its stamp in the file's key-value metadata."""
+    metadata = {_STAMP_KEY: json.dumps(stamp.as_dict())}
+    with atomic_path(path) as temporary:
+        table.write_parquet(temporary, compression="zstd", metadata=metadata)
+
+
+def read_table(path: str | Path, kind: str) -> pl.DataFrame:
+    """Read a stamped Parquet table written by `write_table`."""
+    import polars as pl
+
+    found = pl.read_parquet_metadata(path).get(_STAMP_KEY)
+    check_stamp(json.loads(found) if found else None, kind, path)
+    return pl.read_parquet(path)
+
+
+def write_tsv(table: pl.DataFrame, path: str | Path, stamp: Stamp) -> None:
+    """Write a table as TSV with the stamp as one `#` line above the header."""
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as handle:
+            handle.write(f"#{_STAMP_KEY} {json.dumps(stamp.as_dict())}\n".encode())
+            table.write_csv(handle, separator="\t", float_precision=None)
+
+
+def read_tsv(path: str | Path, kind: str) -> pl.DataFrame:
+    """Read a stamped TSV written by `write_tsv`."""
+    import polars as pl
+
+    with Path(path).open("rb") as handle:
+        first = handle.readline().decode()
+    prefix = f"#{_STAMP_KEY} "
+    check_stamp(json.loads(first[len(prefix) :]) if first.startswith(prefix) else None, kind, path)
+    return pl.read_csv(path, separator="\t", comment_prefix="#", infer_schema_length=None)

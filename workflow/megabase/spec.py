@@ -1,0 +1,121 @@
+"""The closed vocabulary of the field: output types, strands, alphabets and table columns.
+
+This file is the ground that every stage stands on. It imports nothing but the standard library, so the
+numerical core may use it on any machine. Source of the output facts: AlphaGenome (bioRxiv
+2025.06.25.661532), Methods, and the published head definitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+TOKEN = 128  # bases a transformer token stands for
+PAIR = 2048  # bases a contact-map bin stands for
+ALPHABET = "ACGT"  # code 0..3; everything else is code 4 and one-hot encodes to zeros
+UNKNOWN_BASE = 4
+
+
+class OutputType(StrEnum):
+    """The eleven kinds of output, in the order in which tables and reports list them."""
+
+    RNA_SEQ = "rna_seq"
+    CAGE = "cage"
+    PROCAP = "procap"
+    DNASE = "dnase"
+    ATAC = "atac"
+    CHIP_HISTONE = "chip_histone"
+    CHIP_TF = "chip_tf"
+    CONTACT_MAPS = "contact_maps"
+    SPLICE_SITES = "splice_sites"
+    SPLICE_SITE_USAGE = "splice_site_usage"
+    SPLICE_JUNCTIONS = "splice_junctions"
+
+
+class Kind(StrEnum):
+    """What shape of data an output type has; decides its store, its head and its loss."""
+
+    TRACKS = "tracks"  # one value a base and channel
+    CONTACTS = "contacts"  # one value a pair of 2,048-bp bins and channel
+    SITES = "sites"  # one of five classes a base
+    USAGE = "usage"  # a fraction a base, biosample and strand
+    JUNCTIONS = "junctions"  # a count a donor, acceptor, biosample and strand
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Closed facts of one output type.
+
+    resolutions: bases a value stands for, finest first. squash: targets are raised to the power 0.75
+    before the soft clip (RNA-seq only). scale_total: total that a normalized track (or strand pair) sums
+    to, None where the signal is left as measured. rc_shift: bases by which the reverse-complement signal
+    is rolled (a DNase cut lies between two bases, so the strands see it one base apart). published_head:
+    name of the head in the published checkpoint.
+    """
+
+    kind: Kind
+    resolutions: tuple[int, ...]
+    published_head: str
+    squash: bool = False
+    scale_total: float | None = None
+    rc_shift: int = 0
+
+
+_T = Kind.TRACKS
+OUTPUTS: dict[OutputType, OutputSpec] = {
+    OutputType.RNA_SEQ: OutputSpec(_T, (1, TOKEN), "rna_seq", squash=True, scale_total=1e8),
+    OutputType.CAGE: OutputSpec(_T, (1, TOKEN), "cage", scale_total=1e8),
+    OutputType.PROCAP: OutputSpec(_T, (1, TOKEN), "procap", scale_total=1e8),
+    OutputType.DNASE: OutputSpec(_T, (1, TOKEN), "dnase", scale_total=1e8, rc_shift=1),
+    OutputType.ATAC: OutputSpec(_T, (1, TOKEN), "atac", scale_total=1e8),
+    OutputType.CHIP_HISTONE: OutputSpec(_T, (TOKEN,), "chip_histone"),
+    OutputType.CHIP_TF: OutputSpec(_T, (TOKEN,), "chip_tf"),
+    OutputType.CONTACT_MAPS: OutputSpec(Kind.CONTACTS, (PAIR,), "contact_maps"),
+    OutputType.SPLICE_SITES: OutputSpec(Kind.SITES, (1,), "splice_sites_classification"),
+    OutputType.SPLICE_SITE_USAGE: OutputSpec(Kind.USAGE, (1,), "splice_sites_usage"),
+    OutputType.SPLICE_JUNCTIONS: OutputSpec(Kind.JUNCTIONS, (1,), "splice_sites_junction"),
+}
+TRACK_OUTPUTS = tuple(o for o, s in OUTPUTS.items() if s.kind is Kind.TRACKS)
+SPLICE_OUTPUTS = (OutputType.SPLICE_SITES, OutputType.SPLICE_SITE_USAGE, OutputType.SPLICE_JUNCTIONS)
+
+
+class SiteClass:
+    """Classes of the splice-site head, in channel order. Donor = last exonic base, acceptor = first."""
+
+    DONOR_PLUS = 0
+    ACCEPTOR_PLUS = 1
+    DONOR_MINUS = 2
+    ACCEPTOR_MINUS = 3
+    NONE = 4
+    NAMES = ("donor+", "acceptor+", "donor-", "acceptor-", "none")
+    REVERSE_COMPLEMENT = (2, 3, 0, 1, 4)  # class of a site seen from the other strand
+
+
+STRANDS = ("+", "-", ".")
+
+# One row a file that a release is made of. output_type is an OutputType or one of MANIFEST_ROLES.
+MANIFEST_COLUMNS = (
+    "portal", "accession", "experiment", "assay", "output_type", "organism", "assembly", "ontology_curie",
+    "biosample", "life_stage", "strand", "replicate", "target", "url", "md5", "size", "status", "licence",
+    "retrieved_utc",
+)  # fmt: skip
+MANIFEST_ROLES = ("genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites")
+
+# One row a channel, in channel order.
+TRACK_COLUMNS = (
+    "name", "output_type", "organism", "strand", "strand_partner", "ontology_curie", "biosample_name",
+    "biosample_type", "life_stage", "assay", "target", "data_source", "nonzero_mean", "total",
+    "n_replicates", "accessions",
+)  # fmt: skip
+
+GENE_COLUMNS = ("gene_id", "gene_name", "gene_type", "chrom", "start", "end", "strand", "tss")
+TRANSCRIPT_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "tss", "canonical")
+EXON_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "number")
+VARIANT_COLUMNS = ("variant_id", "chrom", "position", "ref", "alt", "source_id", "record", "allele")
+REJECTED_COLUMNS = ("record", "chrom", "position", "source_id", "ref", "alt", "reason", "detail")
+EVALUATION_COLUMNS = (
+    "model", "organism", "split", "output_type", "track", "resolution", "metric", "value", "low", "high", "n",
+)  # fmt: skip
+BENCHMARK_COLUMNS = (
+    "benchmark", "model", "scorer", "metric", "group", "value", "low", "high", "n", "n_positive",
+)  # fmt: skip
