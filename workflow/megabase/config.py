@@ -63,7 +63,9 @@ class TrackSettings(Section):
     contact_cutoff: float = Field(3.0, description="raw counts that adaptive coarse-graining asks of a pixel")
     contact_span: Positive = Field(1 << 20, description="largest distance between contact bins that is kept")
     junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
-    junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it, then / mean")
+    junction_clip_percentile: float = Field(
+        99.99, description="junction counts are clipped at it, then / mean"
+    )
 
 
 class FoldScheme(Section):
@@ -132,7 +134,9 @@ class TrainSettings(Section):
     clip_norm: float = Field(0.0, ge=0, description="gradient norm limit; 0: none (published: not stated)")
     gene_loss_weight: float = Field(0.1, ge=0, description="weight of the RNA-seq gene loss")
     segment_bases: Positive = Field(131_072, description="multinomial segment of the track loss (bp)")
-    organism_weights: dict[str, float] = Field({}, description="sampling weight by organism; default: windows")
+    organism_weights: dict[str, float] = Field(
+        {}, description="sampling weight by organism; default: windows"
+    )
     max_sites: Positive = Field(512, description="splice sites of a class in a window's junction matrix")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="compute precision")
     checkpoint_seconds: Positive = Field(300, description="time between rolling checkpoints")
