@@ -14,9 +14,7 @@ SHARED = Path(os.environ.get("MEGABASE_SHARED", ROOT.parent / "shared"))
 def _shared(folder: str) -> Path:
     path = SHARED / folder
     if not path.exists():
-        pytest.skip(
-            f"REAL DATA ABSENT: {path} not found; set MEGABASE_SHARED to the folder that holds {folder}"
-        )
+        pytest.skip(f"REAL DATA ABSENT: {path} not found; set MEGABASE_SHARED to what holds {folder}")
     return path
 
 

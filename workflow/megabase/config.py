@@ -61,11 +61,9 @@ class TrackSettings(Section):
     contact_resolution: Positive = Field(1000, description="bin of the .mcool that is read (bp)")
     contact_coarse_grain: bool = Field(True, description="adaptive coarse-graining of sparse contact maps")
     contact_cutoff: float = Field(3.0, description="raw counts that adaptive coarse-graining asks of a pixel")
-    contact_span: Positive = Field(1 << 20, description="largest distance between contact bins that is kept")
+    contact_span: Positive = Field(1 << 20, description="largest distance between contact bins kept (bp)")
     junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
-    junction_clip_percentile: float = Field(
-        99.99, description="junction counts are clipped at it, then / mean"
-    )
+    junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it")
 
 
 class FoldScheme(Section):
@@ -135,7 +133,7 @@ class TrainSettings(Section):
     gene_loss_weight: float = Field(0.1, ge=0, description="weight of the RNA-seq gene loss")
     segment_bases: Positive = Field(131_072, description="multinomial segment of the track loss (bp)")
     organism_weights: dict[str, float] = Field(
-        {}, description="sampling weight by organism; default: windows"
+        {}, description="sampling weight by organism; default: its windows"
     )
     max_sites: Positive = Field(512, description="splice sites of a class in a window's junction matrix")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="compute precision")
