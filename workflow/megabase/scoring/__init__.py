@@ -1,0 +1,1 @@
+"""Variant scoring: formulas and masks (tensors), scorers, engine, calibration, the store and explanations."""
