@@ -124,7 +124,7 @@ def polyadenylation_score(ref: Tensor, alt: Tensor, windows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Junctions:
-    """Junctions of one window: spans int64 [J, 2] (introns, 0-based half-open), strand (+/-), values [J, B]."""
+    """Junctions of one window: spans int64 [J, 2] (introns, half-open), strand (+/-), values [J, B]."""
 
     spans: Tensor
     strands: tuple[str, ...]
@@ -132,7 +132,7 @@ class Junctions:
 
 
 def unstack_junctions(values: Tensor, positions: Tensor, start: int) -> Junctions:
-    """Junctions of a prediction matrix [K, K, 2B] (donor x acceptor; + half, then - half) and positions [4, K].
+    """Junctions of a prediction [K, K, 2B] (donor x acceptor; + half, then - half) at positions [4, K].
 
     Every pair of a donor and an acceptor in transcription order is one junction, by donor, then acceptor, +
     strand first. Positions are window offsets, -1 is padding; `start` is the window's first base.

@@ -138,7 +138,8 @@ def parse_scorer(text: str) -> Scorer:
     if fields[1] == "gene" and len(fields) == 3:
         return _parse_gene(text, output, fields[2])
     raise ValueError(
-        f"scorer {text!r}: wanted output_type:center:width:aggregation or output_type:gene:(lfc|active|splicing)"
+        f"scorer {text!r}: wanted output_type:center:width:aggregation "
+        "or output_type:gene:(lfc|active|splicing)"
     )
 
 

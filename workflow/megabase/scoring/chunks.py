@@ -1,0 +1,224 @@
+"""Scoring one chunk of variants to files: resumable inside the chunk, whole or not at all outside it.
+
+A chunk folder holds `{scorer}.parquet` (raw scores), `variants.parquet` (what was scored), `tracks.parquet`
+(the channels of each scorer) and `chunk.json` (scorers, contigs, counts). While a chunk is being scored, the
+finished batches lie in a hidden folder beside it, named by the hash of everything that they depend on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from megabase.files import (
+    FileError,
+    Stamp,
+    atomic_path,
+    hash_json,
+    hash_path,
+    read_table,
+    write_json,
+    write_table,
+)
+from megabase.logs import progress
+from megabase.scoring.annotation import Annotation
+from megabase.scoring.engine import Engine, Rows
+from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
+from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
+
+if TYPE_CHECKING:
+    from megabase.config import ScoringSettings
+
+VARIANT_KEYS = ("variant_id", "chrom", "position", "ref", "alt")
+GENE_KEYS = ("gene_id", "gene_name", "strand")
+JUNCTION_KEYS = ("junction_start", "junction_end")
+CHUNK = "chunk"
+_ROW_SCHEMA = {
+    "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
+    "gene_id": pl.String, "gene_name": pl.String, "strand": pl.String,
+    "junction_start": pl.Int64, "junction_end": pl.Int64,
+}  # fmt: skip
+
+
+def score_variants(
+    chunk: str | Path,
+    model_dir: str | Path,
+    genome_folder: str | Path,
+    genes_folder: str | Path | None,
+    output_dir: str | Path,
+    settings: ScoringSettings,
+    scorers: Sequence[str] | None = None,
+    *,
+    polya_sites: str | Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Score the variants of a chunk (a `variants` table) with a model; write the folder `output_dir`.
+
+    scorers: names or `recommended` (default: of the settings). A run that was killed goes on after its last
+    finished batch and gives the same bytes. ValueError for a scorer that is unknown or cannot run.
+    """
+    from megabase.genome import Genes, Genome
+    from megabase.predictors.base import load_predictor
+
+    predictor = load_predictor(model_dir, device)
+    if settings.reverse_complement:
+        predictor = _averaging(predictor)
+    genome = Genome.open(genome_folder)
+    annotation = None
+    if genes_folder:
+        annotation = Annotation.from_tables(Genes.open(genes_folder), polya_sites)
+    chosen = parse_scorers(
+        list(scorers or settings.scorers),
+        predictor.tracks(genome.organism),
+        has_genes=annotation is not None,
+        has_polya_sites=annotation is not None and annotation.has_polya_sites,
+    )
+    engine = Engine(predictor, genome, annotation, chosen, settings)
+    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites)
+    score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
+
+
+def _averaging(predictor: Any) -> Any:
+    """The predictor that averages both strands; ValueError if this kind of model has none."""
+    if not hasattr(predictor, "with_reverse_complement"):
+        raise ValueError(f"scoring.reverse_complement: model {predictor.name} cannot average both strands")
+    return predictor.with_reverse_complement()
+
+
+def input_hashes(chunk: str | Path, model: str | Path, *others: str | Path | None) -> dict[str, str]:
+    """`{role: hash}` of what scores depend on; genomes and genes by their stamped tables."""
+    names = ("sequence.json", "genes.parquet", "exons.parquet")
+    found = {"variants": hash_path(chunk), "model": hash_path(Path(model) / "model.json")}
+    weights = Path(model) / "model.safetensors"
+    if weights.is_file():
+        found["weights"] = hash_path(weights)
+    for path in (Path(p) for p in others if p):
+        files = [path] if path.is_file() else [path / n for n in names if (path / n).is_file()]
+        found |= {file.name: hash_path(file) for file in files}
+    return found
+
+
+def score_chunk(engine: Engine, chunk: str | Path, output_dir: str | Path, stamp: Stamp) -> None:
+    """Score a chunk with an engine, batch by batch, and write the folder `output_dir` as a whole."""
+    output_dir = Path(output_dir)
+    table = read_variant_table(chunk)
+    parts = _part_folder(output_dir, stamp, engine.scorers)
+    variants = as_variants(table)
+    batches = list(engine.batches(variants))
+    finished = {int(p.stem) for p in parts.glob("*.parquet") if p.stem.isdecimal()}
+    done = sum(b.stop - b.start for b in batches if b.start in finished)
+    with progress(len(variants), f"score {output_dir.name}", "variants", done) as bar:
+        for batch in batches:
+            if batch.start in finished:
+                continue
+            rows = _batch_table(table[batch], engine.score(variants[batch]))
+            write_table(rows, parts / f"{batch.start:09d}.parquet", stamp)
+            bar.advance(batch.stop - batch.start)
+    with atomic_path(output_dir) as temporary:
+        temporary.mkdir()
+        _write_chunk(temporary, engine, table, [parts / f"{b.start:09d}.parquet" for b in batches], stamp)
+    for old in output_dir.parent.glob(f".parts-{output_dir.name}-*"):
+        shutil.rmtree(old)
+
+
+def read_variant_table(chunk: str | Path) -> pl.DataFrame:
+    """The variants of a chunk; FileError if a column is missing."""
+    table = read_table(chunk, "variants")
+    missing = [c for c in VARIANT_COLUMNS if c not in table.columns]
+    if missing:
+        raise FileError(f"{chunk}: columns {', '.join(missing)} are missing; split the variants again")
+    return table.select(VARIANT_COLUMNS)
+
+
+def as_variants(table: pl.DataFrame) -> list[Any]:
+    """`Variant` of each row of a table with `VARIANT_KEYS`."""
+    from megabase.variants import Variant
+
+    return [Variant(*row) for row in table.select("chrom", "position", "ref", "alt").iter_rows()]
+
+
+def _part_folder(output_dir: Path, stamp: Stamp, scorers: Sequence[Scorer]) -> Path:
+    """Folder of finished batches; those of other inputs or settings are removed."""
+    key = hash_json([stamp.as_dict(), [s.as_dict() for s in scorers]])[:16]
+    folder = output_dir.parent / f".parts-{output_dir.name}-{key}"
+    for old in output_dir.parent.glob(f".parts-{output_dir.name}-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _batch_table(variants: pl.DataFrame, scored: list[dict[str, Rows]]) -> pl.DataFrame:
+    """All rows of a batch, of all scorers: `scorer`, the keys, `raw` as a list of any length."""
+    keys = list(variants.select(VARIANT_KEYS).iter_rows())
+    rows, raw = [], []
+    for key, by_scorer in zip(keys, scored, strict=True):
+        for name, result in by_scorer.items():
+            spans = result.junctions.tolist() if result.junctions is not None else None
+            for i, gene in enumerate(result.genes):
+                who = (gene.gene_id, gene.gene_name, gene.strand) if gene else (None, None, None)
+                rows.append((name, *key, *who, *(spans[i] if spans else (None, None))))
+            raw += list(result.raw.numpy())
+    schema = {"scorer": pl.String, **_ROW_SCHEMA}
+    values = pl.Series("raw", [pl.Series(v, dtype=pl.Float32) for v in raw], dtype=pl.List(pl.Float32))
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(values)
+
+
+def _write_chunk(
+    folder: Path, engine: Engine, table: pl.DataFrame, parts: Sequence[Path], stamp: Stamp
+) -> None:
+    """Write the files of a chunk folder from its finished batches."""
+    tables = [read_table(part, CHUNK) for part in parts]
+    channels = {s.name: scorer_tracks(s, engine.tracks) for s in engine.scorers}
+    for scorer in engine.scorers:
+        rows = [t.filter(pl.col("scorer") == scorer.name) for t in tables]
+        one = pl.concat(rows) if rows else empty_rows()
+        shaped = shape_rows(one, scorer, len(channels[scorer.name]))
+        write_table(shaped, folder / f"{file_name(scorer.name)}.parquet", stamp)
+    write_table(table, folder / "variants.parquet", stamp)
+    write_table(track_table(engine.scorers, channels, engine.organism), folder / "tracks.parquet", stamp)
+    info = {
+        "model": engine.predictor.name,
+        "organism": engine.organism,
+        "window": engine.settings.window,
+        "variants": table.height,
+        "contigs": engine.genome.lengths,
+        "scorers": [s.as_dict() for s in engine.scorers],
+    }
+    write_json(info, folder / "chunk.json", stamp)
+
+
+def empty_rows() -> pl.DataFrame:
+    """A batch table without rows."""
+    return pl.DataFrame(schema={"scorer": pl.String, **_ROW_SCHEMA, "raw": pl.List(pl.Float32)})
+
+
+def shape_rows(rows: pl.DataFrame, scorer: Scorer, channels: int) -> pl.DataFrame:
+    """Rows of one scorer in the columns of its file: `raw` becomes a fixed-size list of its channels."""
+    keys = [*VARIANT_KEYS, *GENE_KEYS, *(JUNCTION_KEYS if scorer.part is Part.JUNCTIONS else ())]
+    return rows.select(*keys, pl.col("raw").list.to_array(channels))
+
+
+def track_table(scorers: Sequence[Scorer], channels: dict[str, list[dict]], organism: str) -> pl.DataFrame:
+    """Rows `scorer`, `channel` and `TRACK_COLUMNS` of all scorers, in channel order."""
+    rows = [
+        {"scorer": s.name, "channel": i, "organism": organism} | row
+        for s in scorers
+        for i, row in enumerate(channels[s.name])
+    ]
+    columns = ["scorer", "channel", *TRACK_COLUMNS]
+    frame = pl.DataFrame([{c: row.get(c) for c in columns} for row in rows], infer_schema_length=None)
+    return frame.select(columns).with_columns(pl.col("channel").cast(pl.Int64))
+
+
+def raw_matrix(table: pl.DataFrame, column: str = "raw") -> np.ndarray:
+    """float32 [rows, tracks] of a fixed-size list column; null lists are NaN."""
+    width = table.schema[column].size
+    if not table.height:
+        return np.zeros((0, width), np.float32)
+    return table[column].to_numpy().reshape(table.height, width).astype(np.float32, copy=False)
