@@ -207,7 +207,7 @@ def shape_rows(rows: pl.DataFrame, scorer: Scorer, channels: int) -> pl.DataFram
 def track_table(scorers: Sequence[Scorer], channels: dict[str, list[dict]], organism: str) -> pl.DataFrame:
     """Rows `scorer`, `channel` and `TRACK_COLUMNS` of all scorers, in channel order."""
     rows = [
-        {"scorer": s.name, "channel": i, "organism": organism} | row
+        row | {"scorer": s.name, "channel": i, "organism": organism}
         for s in scorers
         for i, row in enumerate(channels[s.name])
     ]

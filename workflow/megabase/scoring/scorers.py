@@ -200,11 +200,7 @@ def scorer_tracks(scorer: Scorer, tracks: Mapping[OutputType, Sequence[Mapping[s
     """
     rows = [dict(row) for row in tracks[scorer.output_type]]
     if scorer.output_type is OutputType.SPLICE_SITES:
-        organism = rows[0].get("organism")
-        return [
-            {"name": name, "output_type": scorer.output_type.value, "organism": organism, "strand": name[-1]}
-            for name in SiteClass.NAMES[:4]
-        ]
+        return rows[: SiteClass.NONE]
     if scorer.part is Part.JUNCTIONS:
         return [row | {"strand": ".", "strand_partner": i} for i, row in enumerate(rows[: len(rows) // 2])]
     return rows

@@ -1,0 +1,194 @@
+"""From raw scores to quantiles: where a score stands among those of common background variants.
+
+Per scorer and track, the background's quantiles at 1,000 sigmoid-spaced probabilities are kept. A score
+between two bins gets the linear interpolation of their probabilities, one beyond the ends that of the end
+bin; one that equals several bins (a tie, such as many zeros) gets a seeded random probability between the
+first and the last of them. Signed scorers map p to 2p - 1. So the quantile never falls as the score rises,
+and stays within +-0.99999. Source: AlphaGenome Methods (variant scoring, quantile calibration).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from megabase.files import FileError, Stamp, atomic_path, hash_inputs, read_json, read_table, write_json
+from megabase.logs import progress
+from megabase.scoring.chunks import CHUNK, raw_matrix
+from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.scorers import COMPOSITE, file_name
+from megabase.seeds import generator
+
+if TYPE_CHECKING:
+    from megabase.config import ScoringSettings
+
+FLOOR = 1e-5  # smallest probability that a quantile states
+LARGEST = 0.99999  # no quantile is larger in absolute value
+BLOCK_VALUES = 50_000_000  # scores held in memory at a time
+
+
+def bin_probabilities(bins: int) -> np.ndarray:
+    """float64 [bins]: a sigmoid of evenly spaced numbers, from 1e-5 to 1 - 1e-5, dense at both ends."""
+    edge = math.log((1 - FLOOR) / FLOOR)
+    p = 1 / (1 + np.exp(-np.linspace(-edge, edge, bins)))
+    return np.clip(p, FLOOR, 1 - FLOOR)
+
+
+def background_quantiles(scores: np.ndarray, bins: int) -> np.ndarray:
+    """Quantiles float32 [tracks, bins] of scores [variants, tracks]; NaN scores are ignored.
+
+    A track with fewer than two scores has NaN quantiles: it is not calibrated.
+    """
+    probabilities = bin_probabilities(bins)
+    found = np.full((scores.shape[1], bins), np.nan, np.float32)
+    for track, column in enumerate(scores.T):
+        column = column[~np.isnan(column)]
+        if len(column) >= 2:
+            found[track] = np.quantile(column.astype(np.float64), probabilities).astype(np.float32)
+    return np.maximum.accumulate(found, axis=1)
+
+
+def apply_quantiles(
+    raw: np.ndarray, quantiles: np.ndarray, *, signed: bool, scorer: str, keys: Sequence[str], seed: int = 0
+) -> np.ndarray:
+    """Quantile float32 [N, tracks] of raw scores [N, tracks]; NaN where a score or its track's bins are NaN.
+
+    keys: one a row (variant, gene, junction); the draws for ties depend on them, the scorer and the seed
+    alone, so that neither neighbours nor chunks matter.
+    """
+    p = bin_probabilities(quantiles.shape[1])
+    found, span = np.full(raw.shape, np.nan), np.zeros(raw.shape)
+    for track, bins in enumerate(quantiles):
+        usable = ~np.isnan(raw[:, track])
+        if np.isnan(bins).any() or not usable.any():
+            continue
+        low, high = _probability_range(raw[usable, track], bins, p)
+        found[usable, track], span[usable, track] = low, high - low
+    for row in np.flatnonzero((span > 0).any(1)):
+        found[row] += span[row] * generator(seed, "ties", scorer, keys[row]).random(span.shape[1])
+    if signed:
+        found = 2 * found - 1
+    return np.clip(found, -LARGEST, LARGEST).astype(np.float32)
+
+
+def _probability_range(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest probability of each value: equal unless the value ties with several bins."""
+    left, right = np.searchsorted(bins, x, "left"), np.searchsorted(bins, x, "right")
+    tied = right > left
+    before, after = np.clip(left - 1, 0, None), np.clip(left, None, len(bins) - 1)
+    gap = bins[after].astype(np.float64) - bins[before]
+    part = np.divide(x - bins[before], gap, out=np.zeros(len(x)), where=gap > 0)
+    between = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
+    between = np.where(left == len(bins), p[-1], np.where(left == 0, p[0], between))
+    return np.where(tied, p[after], between), np.where(tied, p[np.clip(right - 1, 0, None)], between)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Quantiles [tracks, bins] by scorer name, and which scorers are signed."""
+
+    quantiles: dict[str, np.ndarray]
+    signed: dict[str, bool]
+    seed: int
+    model: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> Calibration:
+        """Read `calibration.json` (or the folder or `.safetensors` beside it) and its tensors."""
+        from safetensors.numpy import load_file
+
+        path = Path(path)
+        path = (path / "calibration.json") if path.is_dir() else path.with_suffix(".json")
+        info = read_json(path, "calibration")
+        tensors = load_file(path.with_suffix(".safetensors"))
+        signed = {name: entry["signed"] for name, entry in info["scorers"].items()}
+        quantiles = {name: tensors[f"{name}/quantiles"] for name in signed}
+        return cls(quantiles, signed, info["seed"], info["model"])
+
+    def apply(self, scorer: str, raw: np.ndarray, keys: Sequence[str]) -> np.ndarray | None:
+        """Quantiles of raw scores; None for a scorer without calibration; ValueError for other tracks."""
+        if scorer not in self.quantiles:
+            return None
+        bins = self.quantiles[scorer]
+        if bins.shape[0] != raw.shape[1]:
+            raise ValueError(
+                f"calibration of {scorer} has {bins.shape[0]} tracks, the scores have {raw.shape[1]}; "
+                "calibrate the model that made the scores"
+            )
+        return apply_quantiles(
+            raw, bins, signed=self.signed[scorer], scorer=scorer, keys=keys, seed=self.seed
+        )
+
+
+def calibrate_scores(
+    chunks: Sequence[str | Path], output: str | Path, settings: ScoringSettings, *, seed: int = 0
+) -> None:
+    """Write `calibration.safetensors` and `calibration.json` into the folder `output` from scored chunks.
+
+    chunks: chunk folders of the background variants, all of one model. Only the scorers found there are
+    calibrated. FileError if there are none, or if they are of different models or scorers.
+    """
+    from safetensors.numpy import save_file
+
+    folders = [Path(c) for c in chunks]
+    infos = read_chunk_infos(folders)
+    scorers = {s["name"]: s for s in infos[0]["scorers"]}
+    if all(has_composite(f) for f in folders):
+        scorers[COMPOSITE] = {"signed": False}
+    tensors, entries = {}, {}
+    with progress(len(scorers), "calibrate", "scorers") as bar:
+        for name, scorer in scorers.items():
+            bins, n = _scorer_quantiles(folders, name, settings.bins)
+            tensors[f"{name}/quantiles"] = bins
+            entries[name] = {"signed": scorer["signed"], "rows": n, "tracks": len(bins)}
+            bar.advance()
+    stamp = Stamp("calibration", settings.hash(), hash_inputs([folders[0] / "chunk.json"]))
+    with atomic_path(Path(output) / "calibration.safetensors") as temporary:
+        save_file(tensors, temporary)
+    value = {"model": infos[0]["model"], "seed": seed, "bins": settings.bins, "scorers": entries,
+             "variants": sum(i["variants"] for i in infos)}  # fmt: skip
+    write_json(value, Path(output) / "calibration.json", stamp)
+
+
+def read_chunk_infos(folders: Sequence[Path]) -> list[dict]:
+    """`chunk.json` of chunk folders; FileError if there are none or they do not belong together."""
+    if not folders:
+        raise FileError("no chunks of scores given; score the variants first")
+    infos = [read_json(folder / "chunk.json", CHUNK) for folder in folders]
+    for folder, info in zip(folders, infos, strict=True):
+        for key in ("model", "organism", "scorers", "window"):
+            if info[key] != infos[0][key]:
+                raise FileError(
+                    f"{folder}: its {key} differs from that of {folders[0]}; score all chunks alike"
+                )
+    return infos
+
+
+def read_scores(folder: Path, scorer: str) -> pl.DataFrame:
+    """Rows of one scorer in a chunk folder; the composite splicing score is derived."""
+    if scorer == COMPOSITE:
+        return composite_table(folder)
+    return read_table(folder / f"{file_name(scorer)}.parquet", CHUNK)
+
+
+def _scorer_quantiles(folders: Sequence[Path], scorer: str, bins: int) -> tuple[np.ndarray, int]:
+    """Quantiles of all tracks of a scorer, read in blocks of tracks that fit in memory, and the rows."""
+    sizes = [(t.height, t.schema["raw"].size) for t in (read_scores(f, scorer) for f in folders)]
+    rows, tracks = sum(n for n, _ in sizes), sizes[0][1]
+    step = max(1, BLOCK_VALUES // max(rows, 1))
+    found = []
+    for first in range(0, tracks, step):
+        block = list(_columns(folders, scorer, first, first + step))
+        found.append(background_quantiles(np.concatenate(block), bins))
+    return np.concatenate(found), rows
+
+
+def _columns(folders: Sequence[Path], scorer: str, first: int, last: int) -> Iterator[np.ndarray]:
+    for folder in folders:
+        yield raw_matrix(read_scores(folder, scorer))[:, first:last]
