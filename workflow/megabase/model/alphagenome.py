@@ -1,0 +1,235 @@
+"""The whole network: DNA in, eleven kinds of output out.
+
+`forward` is a chain of `encode`, `transform`, `embed` (which may `decode`) and `predict_heads`, which may
+be called one by one. Source: AlphaGenome (bioRxiv 2025.06.25.661532), Methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from megabase.model.attention import TransformerTower
+from megabase.model.convolution import SequenceDecoder, SequenceEncoder
+from megabase.model.heads import (
+    JunctionHead,
+    MultiOrganismLinear,
+    OutputEmbedder,
+    OutputEmbedder1,
+    OutputPair,
+    build_head,
+    choose_sites,
+)
+from megabase.model.layers import Embed, fan_in_sigma, truncated_normal
+from megabase.model.scaling import unscale_predictions
+from megabase.model.sizes import Sizes
+from megabase.seeds import torch_generator
+from megabase.spec import OUTPUTS, PAIR, TOKEN, TRACK_OUTPUTS, Kind, OutputType
+
+Predictions = dict[OutputType, dict[str, Tensor]]
+JUNCTION_SIGMA = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What the heads read; None where no requested head reads it.
+
+    bp1 [B, S, D], bp128 [B, T, D'], pair [B, Q, Q, C].
+    """
+
+    bp1: Tensor | None
+    bp128: Tensor | None
+    pair: Tensor | None
+
+
+class AlphaGenome(nn.Module):
+    """AlphaGenome at any sizes. Submodules carry the names of the published checkpoint.
+
+    seed: draws the initial parameters, each from a generator of its own name, so that a parameter's
+    start does not depend on which others exist; None leaves them unset, for a caller who loads them.
+    """
+
+    def __init__(self, sizes: Sizes, *, seed: int | None = 0) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.embed = Embed(sizes.n_organisms, sizes.trunk)
+        self.sequence_encoder = SequenceEncoder(sizes)
+        self.transformer_tower = TransformerTower(sizes)
+        self.sequence_decoder = SequenceDecoder(sizes)
+        self.output_embedder = OutputEmbedder(sizes)
+        self.output_embedder_1 = OutputEmbedder1(sizes)
+        self.output_pair = OutputPair(sizes)
+        self.head = nn.ModuleDict({OUTPUTS[o].published_head: build_head(sizes, o) for o in sizes.outputs()})
+        self.track_means = nn.Module()
+        for output_type in sizes.outputs():
+            if output_type in TRACK_OUTPUTS:
+                ones = torch.ones(sizes.n_organisms, sizes.channels[output_type])
+                self.track_means.register_buffer(output_type, ones)
+        if seed is not None:
+            self.initialize(seed)
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Draw the initial weights.
+
+        Truncated normals: of deviation 1 / sqrt(fan in) for linear maps and convolutions, 1 for organism
+        embeddings, 0.1 for junction embeddings. Standardized convolutions too are drawn (the released
+        code, made for inference, holds zeros there). Gains are 1, biases 0, learnt_scale 0 and
+        residual_scale 0.9, as the paper has it.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, Embed):
+                sigma, weight = JUNCTION_SIGMA if name.endswith("_logits") else 1.0, module.embeddings
+            elif hasattr(module, "w"):
+                weight = module.w
+                many = isinstance(module, MultiOrganismLinear)
+                sigma = fan_in_sigma(weight.shape[1] if many else weight[..., 0].numel())
+            else:
+                continue
+            truncated_normal(weight, sigma, torch_generator(seed, "initialize", name))
+
+    def encode(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """[B, S, 4] -> (128-bp tokens [B, C, T], skips at 1, 2, ..., 64 bp, each [B, C_i, S / 2**i])."""
+        return self.sequence_encoder(sequence.transpose(1, 2).contiguous())
+
+    def transform(self, tokens: Tensor, organism: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, T] of `encode` -> (tokens [B, T, C], pair [B, Q, Q, P])."""
+        x = tokens.transpose(1, 2)
+        return self.transformer_tower(x + self.embed(organism)[:, None].to(x.dtype))
+
+    def decode(self, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+        """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_1bp, S]."""
+        return self.sequence_decoder(tokens.transpose(1, 2), skips)
+
+    def embed_outputs(
+        self, tokens: Tensor, pair: Tensor, skips: list[Tensor], organism: Tensor, outputs: Collection[OutputType]
+    ) -> Embeddings:
+        """What the heads of `outputs` read; the decoder runs only if one of them predicts at 1 bp."""
+        bp1 = bp128 = contacts = None
+        if any(OUTPUTS[o].resolutions != (PAIR,) for o in outputs):
+            bp128 = self.output_embedder(tokens, organism)
+        if any(1 in OUTPUTS[o].resolutions for o in outputs):
+            bp1 = self.output_embedder_1(self.decode(tokens, skips), bp128, organism)
+        if OutputType.CONTACT_MAPS in outputs:
+            contacts = self.output_pair(pair, organism)
+        return Embeddings(bp1, bp128, contacts)
+
+    def predict_heads(
+        self,
+        embeddings: Embeddings,
+        organism: Tensor,
+        outputs: Collection[OutputType],
+        splice_positions: Tensor | None = None,
+    ) -> Predictions:
+        """Predictions of `outputs`; without splice_positions junctions are read at the likeliest sites."""
+        sequence = {1: embeddings.bp1, TOKEN: embeddings.bp128}
+        out: Predictions = {}
+        for output_type in self.sizes.outputs():
+            if output_type not in outputs or output_type is OutputType.SPLICE_JUNCTIONS:
+                continue
+            head, kind = self._head(output_type), OUTPUTS[output_type].kind
+            if kind is Kind.TRACKS:
+                out[output_type] = head(sequence, organism)
+            elif kind is Kind.CONTACTS:
+                out[output_type] = {"values": head(embeddings.pair, organism)}
+            else:
+                out[output_type] = self._site_predictions(output_type, embeddings.bp1, organism)
+        if OutputType.SPLICE_JUNCTIONS in outputs:
+            if splice_positions is None:
+                splice_positions = self.splice_sites(embeddings.bp1, organism)
+            head: JunctionHead = self._head(OutputType.SPLICE_JUNCTIONS)
+            out[OutputType.SPLICE_JUNCTIONS] = head(embeddings.bp1, organism, splice_positions.long())
+        return out
+
+    def forward(
+        self,
+        sequence: Tensor,
+        organism: Tensor,
+        *,
+        outputs: Collection[OutputType] | None = None,
+        splice_positions: Tensor | None = None,
+    ) -> Predictions:
+        """Predictions in scaled space of one-hot DNA.
+
+        sequence: float [B, S, 4], S a multiple of 2,048; its dtype is that of the activations. organism:
+        int64 [B]. outputs: output types to compute, by default all that have a head. splice_positions:
+        int [B, 4, K], 0-based in the window, in order of `SiteClass`, -1 where there is no site.
+        Returns, by output type: tracks `scaled_1bp` [B, S, P] and `scaled_128bp` [B, T, P]; contact maps
+        `values` [B, Q, Q, P]; splice sites and usage `logits` and `probabilities` [B, S, P]; junctions
+        `values` and `mask` [B, K, K, P] and `positions` [B, 4, K].
+        """
+        wanted = self._check(sequence, organism, outputs)
+        tokens, skips = self.encode(sequence)
+        tokens, pair = self.transform(tokens, organism)
+        embeddings = self.embed_outputs(tokens, pair, skips, organism, wanted)
+        return self.predict_heads(embeddings, organism, wanted, splice_positions)
+
+    def splice_sites(self, bp1: Tensor, organism: Tensor) -> Tensor:
+        """Likeliest splice sites int64 [B, 4, K] of the 1-bp embedding, for the junction head."""
+        if OutputType.SPLICE_SITES not in self.sizes.outputs():
+            raise ValueError(
+                "junctions were asked of a model without a splice-site head: pass splice_positions [B, 4, K]"
+            )
+        with torch.no_grad():
+            found = self._site_predictions(OutputType.SPLICE_SITES, bp1, organism)["probabilities"]
+        return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold)
+
+    def set_track_means(self, output_type: OutputType, means: Tensor) -> None:
+        """Set the mean of non-zero bases of every track, float [n_organisms, P]; NaN or 0 counts as 1."""
+        if output_type not in TRACK_OUTPUTS or output_type not in self.sizes.outputs():
+            raise ValueError(f"track means of {output_type}: this model has no such track head")
+        buffer = self.track_mean(output_type)
+        if means.shape != buffer.shape:
+            raise ValueError(
+                f"track means of {output_type}: found shape {tuple(means.shape)}, wanted "
+                f"{tuple(buffer.shape)} (organisms, channels)"
+            )
+        values = means.to(buffer)
+        buffer.copy_(torch.where(torch.isfinite(values) & (values > 0), values, 1.0))
+
+    def track_mean(self, output_type: OutputType) -> Tensor:
+        """float32 [n_organisms, P] of a track output type."""
+        return getattr(self.track_means, output_type)
+
+    def unscale(self, predictions: Predictions, organism: Tensor) -> Predictions:
+        """Predictions with `1bp` [B, S, P] and `128bp` [B, T, P] added, in the units of the tracks.
+
+        A 128-bp value is the sum over its bases. Other output types pass unchanged.
+        """
+        out: Predictions = {}
+        for output_type, values in predictions.items():
+            out[output_type] = dict(values)
+            if OUTPUTS[output_type].kind is Kind.TRACKS:
+                mean = self.track_mean(output_type)[organism][:, None]
+                squash = OUTPUTS[output_type].squash
+                for r in OUTPUTS[output_type].resolutions:
+                    scaled = values[f"scaled_{r}bp"].float()
+                    out[output_type][f"{r}bp"] = unscale_predictions(scaled, mean, r, squash=squash)
+        return out
+
+    def _head(self, output_type: OutputType) -> nn.Module:
+        return self.head[OUTPUTS[output_type].published_head]
+
+    def _site_predictions(self, output_type: OutputType, bp1: Tensor, organism: Tensor) -> dict[str, Tensor]:
+        logits = self._head(output_type)(bp1, organism)
+        if output_type is OutputType.SPLICE_SITES:
+            return {"logits": logits, "probabilities": logits.float().softmax(-1)}
+        return {"logits": logits, "probabilities": torch.sigmoid(logits.float())}
+
+    def _check(
+        self, sequence: Tensor, organism: Tensor, outputs: Collection[OutputType] | None
+    ) -> list[OutputType]:
+        if sequence.ndim != 3 or sequence.shape[-1] != 4 or sequence.shape[1] % PAIR or not sequence.shape[1]:
+            raise ValueError(
+                f"sequence has shape {tuple(sequence.shape)}; wanted [B, S, 4] with S a multiple of {PAIR}"
+            )
+        if organism.shape != sequence.shape[:1]:
+            raise ValueError(f"organism has shape {tuple(organism.shape)}; wanted [{sequence.shape[0]}]")
+        known = self.sizes.outputs()
+        wanted = known if outputs is None else [OutputType(o) for o in outputs]
+        if missing := [str(o) for o in wanted if o not in known]:
+            raise ValueError(f"this model has no head for {missing}; it has {[str(o) for o in known]}")
+        return wanted

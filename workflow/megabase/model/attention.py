@@ -1,0 +1,120 @@
+"""The transformer tower over 128-bp tokens. Tensors are [B, T, C].
+
+Source: AlphaGenome preprint, Methods, transformer tower: multi-query attention (one key and value for all
+heads) with rotary positions, a bias from the pair stack, and a soft cap on the biased logits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megabase.model.convolution import block_name
+from megabase.model.layers import LayerNorm, Linear, RMSBatchNorm, gelu_tanh, rope_angles, rotate
+from megabase.model.pair import TOKENS_PER_BIN, PairUpdateBlock
+from megabase.model.sizes import Sizes
+
+SOFT_CAP = 5.0
+
+
+class AttentionBiasBlock(nn.Module):
+    """Pair tensor to one attention bias a head and pair of bins."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.rms_batch_norm = RMSBatchNorm(sizes.pair_channels, ndim=4)
+        self.linear = Linear(sizes.pair_channels, sizes.attention_heads, bias=False)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """[B, Q, Q, P] -> [B, heads, Q, Q]; every bias holds for 16 x 16 tokens."""
+        return self.linear(gelu_tanh(self.rms_batch_norm(pair))).permute(0, 3, 1, 2)
+
+
+class MHABlock(nn.Module):
+    """Multi-query attention between two norms."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        heads = sizes.attention_heads
+        self.heads, self.max_position = heads, sizes.rope_max_position
+        self.rms_batch_norm = RMSBatchNorm(sizes.trunk)
+        self.q_layer = Linear(sizes.trunk, heads * sizes.query_channels, bias=False)
+        self.k_layer = Linear(sizes.trunk, sizes.query_channels, bias=False)
+        self.v_layer = Linear(sizes.trunk, sizes.value_channels, bias=False)
+        self.norm_q = LayerNorm(sizes.query_channels)
+        self.norm_k = LayerNorm(sizes.query_channels)
+        self.norm_v = LayerNorm(sizes.value_channels)
+        self.linear_embedding = Linear(heads * sizes.value_channels, sizes.trunk)
+        self.rms_batch_norm_1 = RMSBatchNorm(sizes.trunk)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """q [B, T, H, C], k [B, T, C], v [B, T, V], bias [B, H, Q, Q] -> [B, T, H, V].
+
+        The soft cap applies to the logits after the bias; logits and softmax are float32.
+        """
+        logits = torch.einsum("bqhc,bkc->bhqk", q, k).float() / math.sqrt(q.shape[-1])
+        blocks = logits.unflatten(-1, (-1, TOKENS_PER_BIN)).unflatten(2, (-1, TOKENS_PER_BIN))
+        blocks = blocks + bias.float()[:, :, :, None, :, None]
+        logits = SOFT_CAP * torch.tanh(blocks.flatten(-2).flatten(2, 3) / SOFT_CAP)
+        return torch.einsum("bhqk,bkv->bqhv", logits.softmax(-1).to(v.dtype), v)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, C]; bias [B, heads, Q, Q]."""
+        h = self.rms_batch_norm(x)
+        q = self.norm_q(self.q_layer(h).unflatten(-1, (self.heads, -1)))
+        k, v = self.norm_k(self.k_layer(h)), self.norm_v(self.v_layer(h))
+        positions = torch.arange(x.shape[1], device=x.device)
+        cos, sin = rope_angles(positions, k.shape[-1], self.max_position)
+        q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin)
+        y = self.linear_embedding(self.attend(q, k, v, bias).flatten(-2))
+        return self.dropout(self.rms_batch_norm_1(y))
+
+
+class MLPBlock(nn.Module):
+    """Two linear maps between two norms."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        hidden = sizes.mlp_ratio * sizes.trunk
+        self.rms_batch_norm = RMSBatchNorm(sizes.trunk)
+        self.linear = Linear(sizes.trunk, hidden)
+        self.linear_1 = Linear(hidden, sizes.trunk)
+        self.rms_batch_norm_1 = RMSBatchNorm(sizes.trunk)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, C]."""
+        h = self.dropout(F.relu(self.linear(self.rms_batch_norm(x))))
+        return self.dropout(self.rms_batch_norm_1(self.linear_1(h)))
+
+
+class TransformerTower(nn.Module):
+    """Blocks of attention and MLP; every second one, from the first, updates the pair tensor."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.n_blocks = sizes.tower_blocks
+        for i in range(sizes.tower_blocks):
+            if i % 2 == 0:
+                self.add_module(block_name("pair_update_block", i // 2), PairUpdateBlock(sizes))
+            self.add_module(block_name("attention_bias_block", i), AttentionBiasBlock(sizes))
+            self.add_module(block_name("mha_block", i), MHABlock(sizes))
+            self.add_module(block_name("mlp_block", i), MLPBlock(sizes))
+
+    def _block(self, name: str, index: int) -> nn.Module:
+        return self.get_submodule(block_name(name, index))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, C] -> (tokens [B, T, C], pair [B, Q, Q, P])."""
+        pair = None
+        for i in range(self.n_blocks):
+            if i % 2 == 0:
+                pair = self._block("pair_update_block", i // 2)(x, pair)
+            bias = self._block("attention_bias_block", i)(pair)
+            x = x + self._block("mha_block", i)(x, bias)
+            x = x + self._block("mlp_block", i)(x)
+        return x, pair

@@ -1,0 +1,174 @@
+"""Encoder and decoder: the convolutional U-net around the tower. Tensors are [B, C, S] here.
+
+Source: AlphaGenome preprint, Methods, sequence encoder and sequence decoder. [B, C, S] keeps the long
+axis innermost, which is the fast layout for the wide, shallow levels near 1 bp.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megabase.model.layers import GELU_SLOPE, Linear, RMSBatchNorm
+from megabase.model.sizes import N_DOWNSAMPLE, Sizes
+
+WIDTH = 5  # bases that a residual convolution sees
+STEM_WIDTH = 15
+
+
+class Conv1D(nn.Module):
+    """Plain convolution, w [width, in, out], same length."""
+
+    def __init__(self, n_in: int, n_out: int, width: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(width, n_in, n_out))
+        self.b = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, S] -> [B, out, S]."""
+        weight = self.w.permute(2, 1, 0).to(x.dtype)
+        return F.conv1d(x, weight, self.b.to(x.dtype), padding=self.w.shape[0] // 2)
+
+
+class StandardizedConv1D(nn.Module):
+    """Convolution whose weights are centred and scaled to unit variance per output channel."""
+
+    def __init__(self, n_in: int, n_out: int, width: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(width, n_in, n_out))
+        self.scale = nn.Parameter(torch.ones(1, 1, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def weight(self) -> Tensor:
+        """Standardized weights float32 [width, in, out]; the variance is the biased one."""
+        variance, mean = torch.var_mean(self.w, dim=(0, 1), correction=0, keepdim=True)
+        fan_in = self.w.shape[0] * self.w.shape[1]
+        return (self.w - mean) * (self.scale * torch.rsqrt((fan_in * variance).clamp_min(1e-4)))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """[B, in, S] -> [B, out, S] of gain * x."""
+        weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
+        return F.conv1d(x, weight, self.bias.to(x.dtype), padding=self.w.shape[0] // 2)
+
+
+class ConvBlock(nn.Module):
+    """Norm, GELU, convolution; of width 1, the convolution is a plain linear map."""
+
+    def __init__(self, n_in: int, n_out: int, width: int) -> None:
+        super().__init__()
+        self.rms_batch_norm = RMSBatchNorm(n_in)
+        if width == 1:
+            self.linear = Linear(n_in, n_out)
+        else:
+            self.standardized_conv1_d = StandardizedConv1D(n_in, n_out, width)
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, S] -> [B, out, S].
+
+        x sigmoid(1.702 x) = silu(1.702 x) / 1.702: the slope is folded into the norm before and into the
+        weights behind, so that activation costs one pass over the long axis.
+        """
+        gain, offset = self.rms_batch_norm.affine(x, axis=1)
+        scaled = torch.addcmul(
+            (offset * GELU_SLOPE).view(1, -1, 1).to(x.dtype), x, (gain * GELU_SLOPE).view(1, -1, 1).to(x.dtype)
+        )
+        active = F.silu(scaled, inplace=not torch.is_grad_enabled())
+        if self.width > 1:
+            return self.standardized_conv1_d(active, 1 / GELU_SLOPE)
+        weight = (self.linear.w * (1 / GELU_SLOPE)).t().to(x.dtype)
+        return F.conv1d(active, weight[..., None], self.linear.b.to(x.dtype))
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """[B, C, S] -> [B, C, S / 2]: the larger of two neighbours."""
+    return F.max_pool1d(x, 2)
+
+
+class DnaEmbedder(nn.Module):
+    """One-hot bases to channels at 1 bp."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1_d = Conv1D(4, channels, STEM_WIDTH)
+        self.conv_block = ConvBlock(channels, channels, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 4, S] -> [B, C, S]."""
+        x = self.conv1_d(x)
+        return x + self.conv_block(x)
+
+
+class DownResBlock(nn.Module):
+    """Two residual convolutions; the first widens, its skip is padded with zero channels."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv_block = ConvBlock(n_in, n_out, WIDTH)
+        self.conv_block_1 = ConvBlock(n_out, n_out, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, S] -> [B, out, S]."""
+        y = self.conv_block(x)
+        y = y + F.pad(x, (0, 0, 0, y.shape[1] - x.shape[1]))
+        return y + self.conv_block_1(y)
+
+
+class SequenceEncoder(nn.Module):
+    """One-hot DNA to 128-bp tokens, keeping what every resolution saw."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.dna_embedder = DnaEmbedder(sizes.channels_1bp)
+        for i in range(N_DOWNSAMPLE):
+            block = DownResBlock(sizes.stage_channels(i), sizes.stage_channels(i + 1))
+            self.add_module(f"downres_block_{i}", block)
+
+    def forward(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """[B, 4, S] -> ([B, C, S / 128], skips at 1, 2, 4, ..., 64 bp, each [B, C_i, S / 2**i])."""
+        skips = [self.dna_embedder(sequence)]
+        for i in range(N_DOWNSAMPLE):
+            skips.append(self.get_submodule(f"downres_block_{i}")(max_pool(skips[-1])))
+        return max_pool(skips[-1]), skips
+
+
+class UpResBlock(nn.Module):
+    """Doubles the resolution and joins what the encoder saw there."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.residual_scale = nn.Parameter(torch.tensor(0.9))
+        self.conv_in = ConvBlock(n_in, n_out, WIDTH)
+        self.pointwise_conv_unet_skip = ConvBlock(n_out, n_out, 1)
+        self.conv_out = ConvBlock(n_out, n_out, WIDTH)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x [B, in, S], skip [B, out, 2 S] -> [B, out, 2 S]."""
+        y = (self.conv_in(x) + x[:, : skip.shape[1]]) * self.residual_scale.to(x.dtype)
+        joined = self.pointwise_conv_unet_skip(skip)
+        y = (joined.unflatten(-1, (-1, 2)) + y[..., None]).flatten(-2)
+        return y + self.conv_out(y)
+
+
+class SequenceDecoder(nn.Module):
+    """128-bp tokens back to 1 bp."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        n_in = sizes.trunk
+        for i in range(N_DOWNSAMPLE + 1):
+            n_out = sizes.stage_channels(N_DOWNSAMPLE - i)
+            self.add_module(block_name("up_res_block", i), UpResBlock(n_in, n_out))
+            n_in = n_out
+
+    def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """x [B, C, S / 128] and the encoder's skips -> [B, C_1bp, S]."""
+        for i, skip in enumerate(reversed(skips)):
+            x = self.get_submodule(block_name("up_res_block", i))(x, skip)
+        return x
+
+
+def block_name(name: str, index: int) -> str:
+    """Published name of the index-th block: the first has no number."""
+    return f"{name}_{index}" if index else name

@@ -1,0 +1,209 @@
+"""Output embedders and the eleven heads.
+
+Source: AlphaGenome preprint, Methods, output embedder and prediction heads. Every head has one linear map
+an organism. Sequence embeddings are [B, S, D]; at 1 bp they lie in memory as [B, D, S].
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megabase.model.layers import Embed, LayerNorm, Linear, RMSBatchNorm, gelu_sigmoid, rope_angles, rotate
+from megabase.model.sizes import Sizes
+from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType, SiteClass
+
+JUNCTION_CHUNK = 1 << 24  # elements of a junction feature tensor that are alive at once
+SITE_KINDS = ("pos_donor", "pos_acceptor", "neg_donor", "neg_acceptor")  # order of SiteClass
+
+
+class OutputEmbedder(nn.Module):
+    """128-bp output embedding from the tower's tokens."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.linear = Linear(sizes.trunk, sizes.embedding_128bp)
+        self.rms_batch_norm = RMSBatchNorm(sizes.embedding_128bp)
+        self.embed = Embed(sizes.n_organisms, sizes.embedding_128bp)
+
+    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T, D]."""
+        y = self.rms_batch_norm(self.linear(x))
+        return gelu_sigmoid(y + self.embed(organism)[:, None].to(y.dtype))
+
+
+class OutputEmbedder1(nn.Module):
+    """1-bp output embedding from the decoder and the 128-bp embedding."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.linear = Linear(sizes.channels_1bp, sizes.embedding_1bp)
+        self.linear_1 = Linear(sizes.embedding_128bp, sizes.embedding_1bp, bias=False)
+        self.rms_batch_norm = RMSBatchNorm(sizes.embedding_1bp)
+        self.embed = Embed(sizes.n_organisms, sizes.embedding_1bp)
+
+    def forward(self, x: Tensor, embedding_128bp: Tensor, organism: Tensor) -> Tensor:
+        """x [B, C, S], embedding [B, T, D'] -> [B, S, D]."""
+        skip = self.linear_1(embedding_128bp).transpose(1, 2) + self.linear.b[:, None].to(x.dtype)
+        y = torch.matmul(self.linear.w.t().to(x.dtype), x)
+        y = (y.unflatten(-1, (-1, TOKEN)) + skip[..., None]).flatten(-2)
+        gain, offset = self.rms_batch_norm.affine(y, axis=1)
+        shift = (offset + self.embed(organism))[..., None].to(y.dtype)
+        return gelu_sigmoid(torch.addcmul(shift, y, gain[:, None].to(y.dtype))).transpose(1, 2)
+
+
+class OutputPair(nn.Module):
+    """Pair output embedding: made symmetric, normalized."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.layer_norm = LayerNorm(sizes.pair_channels, rms=True)
+        self.embed = Embed(sizes.n_organisms, sizes.pair_channels)
+
+    def forward(self, pair: Tensor, organism: Tensor) -> Tensor:
+        """[B, Q, Q, C] -> [B, Q, Q, C]."""
+        y = self.layer_norm((pair + pair.transpose(1, 2)) / 2)
+        return gelu_sigmoid(y + self.embed(organism)[:, None, None].to(y.dtype))
+
+
+class MultiOrganismLinear(nn.Module):
+    """One linear map an organism, chosen by the example's organism."""
+
+    def __init__(self, n_organisms: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(n_organisms, n_in, n_out))
+        self.b = nn.Parameter(torch.zeros(n_organisms, n_out))
+
+    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
+        """[B, ..., in], organism int64 [B] -> [B, ..., out]."""
+        flat = x.flatten(1, -2) if x.ndim > 3 else x
+        weight, bias = self.w[organism].to(x.dtype), self.b[organism][:, None].to(x.dtype)
+        return torch.baddbmm(bias, flat, weight).unflatten(1, x.shape[1:-1])
+
+
+class GenomeTracks(nn.Module):
+    """Non-negative tracks at one resolution, in scaled space."""
+
+    def __init__(self, sizes: Sizes, n_in: int, channels: int) -> None:
+        super().__init__()
+        self.learnt_scale = nn.Parameter(torch.zeros(sizes.n_organisms, channels))
+        self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, n_in, channels)
+
+    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
+        """[B, S, D] -> [B, S, P]."""
+        gain = F.softplus(self.learnt_scale)[organism][:, None].to(x.dtype)
+        return F.softplus(self.multi_organism_linear(x, organism)) * gain
+
+
+class TracksHead(nn.Module):
+    """A track output type at its resolutions."""
+
+    def __init__(self, sizes: Sizes, output_type: OutputType) -> None:
+        super().__init__()
+        widths = {1: sizes.embedding_1bp, TOKEN: sizes.embedding_128bp}
+        self.resolutions = OUTPUTS[output_type].resolutions
+        for r in self.resolutions:
+            head = GenomeTracks(sizes, widths[r], sizes.channels[output_type])
+            self.add_module(f"resolution_{r}", head)
+
+    def forward(self, embeddings: dict[int, Tensor], organism: Tensor) -> dict[str, Tensor]:
+        """Embeddings [B, S / r, D] by resolution r -> `scaled_{r}bp` [B, S / r, P]."""
+        return {
+            f"scaled_{r}bp": self.get_submodule(f"resolution_{r}")(embeddings[r], organism)
+            for r in self.resolutions
+        }
+
+
+class LinearHead(nn.Module):
+    """A linear map an organism: contact maps, splice-site classes and splice-site usage."""
+
+    def __init__(self, sizes: Sizes, n_in: int, channels: int) -> None:
+        super().__init__()
+        self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, n_in, channels)
+
+    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
+        """[B, ..., D] -> [B, ..., P]."""
+        return self.multi_organism_linear(x, organism)
+
+
+class JunctionHead(nn.Module):
+    """Counts of every donor with every acceptor, by biosample and strand.
+
+    A site is its 1-bp embedding, mapped, scaled and shifted by biosample and turned by its position; a
+    count is the softplus of the product of a donor and an acceptor.
+    """
+
+    def __init__(self, sizes: Sizes, channels: int) -> None:
+        super().__init__()
+        self.hidden, self.biosamples = sizes.junction_hidden, channels // 2
+        self.max_position = sizes.junction_max_position
+        self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, sizes.embedding_1bp, self.hidden)
+        for kind in SITE_KINDS:
+            embed = Embed(sizes.n_organisms, 2 * self.biosamples * self.hidden)
+            self.add_module(f"{kind}_logits", embed)
+
+    def _features(
+        self, kind: int, h: Tensor, positions: Tensor, organism: Tensor, span: slice
+    ) -> Tensor:
+        """Turned site features [B, K, biosamples of span, hidden]."""
+        table = self.get_submodule(f"{SITE_KINDS[kind]}_logits")(organism).to(h.dtype)
+        scale, offset = table.view(-1, 2, self.biosamples, self.hidden)[:, :, span].unbind(1)
+        x = torch.addcmul(offset[:, None], scale[:, None], h[:, kind, :, None])
+        cos, sin = rope_angles(positions[:, kind], self.hidden, self.max_position)
+        return rotate(x, cos[:, :, None], sin[:, :, None])
+
+    def _strand(self, donor: int, h: Tensor, positions: Tensor, organism: Tensor) -> Tensor:
+        """Counts [B, K donors, K acceptors, biosamples] of the strand whose donors are `donor`."""
+        step = max(1, JUNCTION_CHUNK // max(1, h.shape[0] * h.shape[2] * self.hidden))
+        parts = []
+        for start in range(0, self.biosamples, step):
+            span = slice(start, start + step)
+            left = self._features(donor, h, positions, organism, span)
+            right = self._features(donor + 1, h, positions, organism, span)
+            parts.append(F.softplus(torch.einsum("bdtc,batc->bdat", left, right)))
+        return torch.cat(parts, -1)
+
+    def forward(self, x: Tensor, organism: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        """x [B, S, D], positions int64 [B, 4, K] in order of `SiteClass`, -1 where there is no site.
+
+        -> values [B, K, K, P] (0 where masked), positions, mask bool [B, K, K, P].
+        """
+        safe = positions.clamp_min(0)
+        index = safe.flatten(1)[..., None].expand(-1, -1, x.shape[-1])
+        h = self.multi_organism_linear(x.gather(1, index), organism).unflatten(1, positions.shape[1:])
+        kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
+        values = torch.cat([self._strand(kind, h, safe, organism) for kind in kinds], -1)
+        mask = junction_mask(positions, self.biosamples)
+        return {"values": values.masked_fill(~mask, 0), "positions": positions, "mask": mask}
+
+
+def junction_mask(positions: Tensor, biosamples: int) -> Tensor:
+    """bool [B, K, K, 2 * biosamples]: both sites exist; + half of the channels first."""
+    real = positions >= 0
+    plus = real[:, SiteClass.DONOR_PLUS, :, None] & real[:, SiteClass.ACCEPTOR_PLUS, None, :]
+    minus = real[:, SiteClass.DONOR_MINUS, :, None] & real[:, SiteClass.ACCEPTOR_MINUS, None, :]
+    return torch.stack((plus, minus), -1).repeat_interleave(biosamples, -1)
+
+
+def choose_sites(probabilities: Tensor, n: int, threshold: float) -> Tensor:
+    """Positions int64 [B, 4, K] of the likeliest sites of each class, ascending, -1 padded at the end.
+
+    probabilities [B, S, 5]; K = min(n, S); sites at or below `threshold` are left out.
+    """
+    length = probabilities.shape[1]
+    values, index = probabilities[..., : SiteClass.NONE].transpose(1, 2).topk(min(n, length), dim=-1)
+    ordered = index.masked_fill(values <= threshold, length).sort(-1).values
+    return ordered.masked_fill(ordered == length, -1)
+
+
+def build_head(sizes: Sizes, output_type: OutputType) -> nn.Module:
+    """The head of an output type."""
+    channels = sizes.channels[output_type]
+    kind = OUTPUTS[output_type].kind
+    if kind is Kind.TRACKS:
+        return TracksHead(sizes, output_type)
+    if kind is Kind.JUNCTIONS:
+        return JunctionHead(sizes, channels)
+    width = sizes.pair_channels if kind is Kind.CONTACTS else sizes.embedding_1bp
+    return LinearHead(sizes, width, channels)

@@ -1,0 +1,151 @@
+"""The small parts of the network: activations, norms, linear maps, rotary positions.
+
+Parameter names and shapes are those of the published checkpoint, so that loading one is a renaming.
+Parameters stay float32; activations keep the dtype they come in; statistics are computed in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+EMA_DECAY = 0.9
+GELU_SLOPE = 1.702
+
+
+def gelu_sigmoid(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x): the GELU of the convolutions and of the output embedders.
+
+    Written with `silu`, which torch computes in one pass forward and one backward.
+    """
+    return F.silu(x * GELU_SLOPE) * (1 / GELU_SLOPE)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU: in the attention bias and in the sequence-to-pair block."""
+    return F.gelu(x, approximate="tanh")
+
+
+class Linear(nn.Module):
+    """y = x w + b over the last axis, with w [in, out] as published."""
+
+    def __init__(self, n_in: int, n_out: int, bias: bool = True) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(n_in, n_out))
+        if bias:
+            self.b = nn.Parameter(torch.zeros(n_out))
+        else:
+            self.register_parameter("b", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return F.linear(x, self.w.t().to(x.dtype), None if self.b is None else self.b.to(x.dtype))
+
+
+class Embed(nn.Module):
+    """One learned vector an organism."""
+
+    def __init__(self, n: int, channels: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Parameter(torch.empty(n, channels))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """int64 [B] -> [B, channels]."""
+        return self.embeddings[index]
+
+
+class RMSBatchNorm(nn.Module):
+    """Batch norm without mean subtraction: x * scale / sqrt(mean square + 1e-5) + offset.
+
+    In training the mean square of each channel is taken over batch and positions, and its running
+    average (decay 0.9) is kept for evaluation. ndim: rank of the published parameters, (1, .., 1, C).
+    """
+
+    def __init__(self, channels: int, ndim: int = 3) -> None:
+        super().__init__()
+        shape = (1,) * (ndim - 1) + (channels,)
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.offset = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("var_ema", torch.ones(shape))
+
+    def mean_square(self, x: Tensor, axis: int) -> Tensor:
+        """float32 [C]: of this batch while training (differentiable), else the running average."""
+        if not self.training:
+            return self.var_ema.view(-1)
+        axes = [a for a in range(x.ndim) if a != axis % x.ndim]
+        count = x.numel() // x.shape[axis]
+        square = torch.linalg.vector_norm(x, dim=axes, dtype=torch.float32).square() / count
+        with torch.no_grad():
+            self.var_ema.mul_(EMA_DECAY).add_(square.detach().view_as(self.var_ema), alpha=1 - EMA_DECAY)
+        return square
+
+    def affine(self, x: Tensor, axis: int = -1) -> tuple[Tensor, Tensor]:
+        """(gain, offset) float32 [C], with which the norm is x * gain + offset along `axis`."""
+        gain = self.scale.view(-1) * torch.rsqrt(self.mean_square(x, axis) + EPSILON)
+        return gain, self.offset.view(-1)
+
+    def forward(self, x: Tensor, axis: int = -1) -> Tensor:
+        """Normalize along the channel `axis` (1 for [B, C, S], -1 for channels last)."""
+        gain, offset = self.affine(x, axis)
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        return torch.addcmul(offset.view(shape).to(x.dtype), x, gain.view(shape).to(x.dtype))
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis in float32; with rms, the mean is not subtracted."""
+
+    def __init__(self, channels: int, rms: bool = False) -> None:
+        super().__init__()
+        self.rms = rms
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.offset = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        y = x.float()
+        if not self.rms:
+            return F.layer_norm(y, y.shape[-1:], self.scale, self.offset, EPSILON).to(x.dtype)
+        gain = torch.rsqrt(y.square().mean(-1, keepdim=True) + EPSILON)
+        return torch.addcmul(self.offset, y * gain, self.scale).to(x.dtype)
+
+
+def rope_frequencies(channels: int, max_position: int, device: torch.device | str = "cpu") -> Tensor:
+    """Inverse wavelengths float32 [channels / 2] of the rotary positions.
+
+    Published form: 1 / (i + g_i), g a geometric series from 1 to max_position - n + 1.
+    """
+    n = channels // 2
+    wavelength = np.arange(n) + np.geomspace(1, max_position - n + 1, n)
+    return torch.from_numpy((1 / wavelength).astype(np.float32)).to(device)
+
+
+def rope_angles(positions: Tensor, channels: int, max_position: int) -> tuple[Tensor, Tensor]:
+    """(cos, sin) float32 [..., channels / 2] of integer positions [...]."""
+    frequencies = rope_frequencies(channels, max_position, positions.device)
+    theta = positions[..., None].float() * frequencies
+    return torch.cos(theta), torch.sin(theta)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the channel pairs (0, 1), (2, 3), ... of x [..., C] by angles [..., C / 2]; float32 inside."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).flatten(-2).to(x.dtype)
+
+
+def truncated_normal(parameter: Tensor, sigma: float, generator: torch.Generator) -> None:
+    """Fill with a normal cut at two deviations and rescaled to deviation `sigma` (Haiku's rule)."""
+    correction = 0.87962566103423978  # deviation of a unit normal cut at -2 and 2
+    nn.init.trunc_normal_(parameter, 0.0, 1.0, -2.0, 2.0, generator=generator)
+    with torch.no_grad():
+        parameter.mul_(sigma / correction)
+
+
+def fan_in_sigma(fan_in: int) -> float:
+    """1 / sqrt(fan_in)."""
+    return 1 / math.sqrt(fan_in)
