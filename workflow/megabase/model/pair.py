@@ -34,8 +34,8 @@ def central_mask_features(length: int, n_features: int, mask_tokens: int) -> Ten
 def relative_shift(x: Tensor) -> Tensor:
     """[B, H, Q, 2 Q] by (query, distance) -> [B, H, Q, Q] by (query, key): distance = key - query."""
     length = x.shape[-2]
-    flat = F.pad(x, (1, 0)).flatten(-2)[..., length:]
-    return flat.unflatten(-1, (length, 2 * length))[..., :length]
+    flat = x.flatten(-2)[..., length:]  # row i now starts one column earlier than row i - 1
+    return flat.unflatten(-1, (length, 2 * length - 1))[..., :length]
 
 
 class SequenceToPairBlock(nn.Module):
