@@ -1,0 +1,255 @@
+"""Batches of windows: which ones, how shifted and turned, padded to the model's channels, and stacked.
+
+A batch depends on (seed, step) and on nothing else, so a resumed run meets the batches it would have met,
+and reading ahead in a thread changes no byte. One batch may hold windows of several organisms.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megabase.augment import reverse_complement_example
+from megabase.channels import Channels
+from megabase.examples import Example, Source, read_example
+from megabase.genome import Interval
+from megabase.seeds import generator
+from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
+
+READ_AHEAD = 2  # batches that the background thread prepares before they are asked for
+
+
+@dataclass
+class Batch:
+    """Windows as tensors. sequence uint8 [B, S]; organism int64 [B]; one interval a row.
+
+    targets: as in the architecture page, by output type, with `splice_positions` and `gene_spans` int32
+    [B, G, 3] (start, end, strand 0/1; -1 padded). masks: bool [B, P] by output type, channels that exist.
+    """
+
+    sequence: Tensor
+    organism: Tensor
+    intervals: list[Interval]
+    targets: dict[str, Tensor]
+    masks: dict[OutputType, Tensor]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with all tensors on a device."""
+        move = {"targets": self.targets, "masks": self.masks}
+        moved = {k: {n: t.to(device) for n, t in v.items()} for k, v in move.items()}
+        return replace(self, sequence=self.sequence.to(device), organism=self.organism.to(device), **moved)
+
+
+def _missing(output: OutputType, length: int, width: int, sites: int) -> Tensor:
+    """A target that is missing everywhere, in the model's channels."""
+    kind = OUTPUTS[output].kind
+    if kind is Kind.SITES:
+        return torch.full((length,), -1, dtype=torch.int64)
+    if kind is Kind.CONTACTS:
+        return torch.full((length // PAIR, length // PAIR, width), torch.nan)
+    if kind is Kind.JUNCTIONS:
+        return torch.zeros(sites, sites, width)
+    per = 1 if 1 in OUTPUTS[output].resolutions else TOKEN
+    return torch.full((length // per, width), torch.nan)
+
+
+def _site_count(examples: Sequence[Example]) -> int:
+    """Sites of the fullest class of any example, at least 1: more columns would be padding only."""
+    counts = [
+        int((e.targets["splice_positions"] >= 0).sum(-1).max())
+        for e in examples
+        if "splice_positions" in e.targets
+    ]
+    return max([1, *counts])
+
+
+def _pad_target(
+    output: OutputType, example: Example, channels: Channels, organism: str, sites: int
+) -> Tensor:
+    """The example's target of `output` in the model's channels; missing where it has none."""
+    padded = _missing(output, example.sequence.numel(), channels.widths[output], sites)
+    found = example.targets.get(output)
+    if found is None:
+        return padded
+    if OUTPUTS[output].kind is Kind.SITES:
+        return found
+    index = torch.from_numpy(channels.index(output, organism))
+    if OUTPUTS[output].kind is Kind.JUNCTIONS:
+        rows, columns = (min(n, sites) for n in found.shape[:2])
+        padded[:rows, :columns, index] = found[:rows, :columns]
+    else:
+        padded[..., index] = found
+    return padded
+
+
+def _pad_rows(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Stack integer tensors, cut or filled with -1 to `shape`."""
+    stacked = torch.full((len(tensors), *shape), -1, dtype=tensors[0].dtype)
+    for row, tensor in enumerate(tensors):
+        where = tuple(slice(0, min(a, b)) for a, b in zip(tensor.shape, shape, strict=True))
+        stacked[(row, *where)] = tensor[where]
+    return stacked
+
+
+def collate(
+    examples: Sequence[Example], organisms: Sequence[str], channels: Channels, *, targets: bool = True
+) -> Batch:
+    """Stack examples of `organisms` into one batch in the model's channels."""
+    masks = {
+        output: torch.from_numpy(np.stack([channels.mask(output, o) for o in organisms]))
+        for output in channels.widths
+    }
+    spans = _pad_rows([e.genes for e in examples], (max(len(e.genes) for e in examples), 3))
+    values: dict[str, Tensor] = {"gene_spans": spans}
+    if targets:
+        sites = _site_count(examples)
+        pairs = list(zip(examples, organisms, strict=True))
+        for output in channels.widths:
+            values[output] = torch.stack([_pad_target(output, e, channels, o, sites) for e, o in pairs])
+        if OutputType.SPLICE_JUNCTIONS in channels.widths:
+            none = torch.full((4, sites), -1, dtype=torch.int64)
+            positions = [e.targets.get("splice_positions", none) for e in examples]
+            values["splice_positions"] = _pad_rows(positions, (4, sites))
+    return Batch(
+        sequence=torch.stack([e.sequence for e in examples]),
+        organism=torch.tensor([channels.organisms.index(o) for o in organisms]),
+        intervals=[e.interval for e in examples],
+        targets=values,
+        masks=masks,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How windows are drawn. weights: share of each organism (default: its number of windows)."""
+
+    seed: int
+    batch_size: int
+    max_shift: int = 0
+    reverse_complement: float = 0.0
+    max_sites: int = 512
+    weights: Mapping[str, float] | None = None
+
+
+class Windows:
+    """Windows of several organisms. intervals: of each organism, all of one length.
+
+    targets=False leaves the measured targets out (a student reads its teacher's predictions instead).
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        intervals: Mapping[str, Sequence[Interval]],
+        plan: Plan,
+        channels: Channels,
+        *,
+        targets: bool = True,
+    ) -> None:
+        self.sources = {s.organism: s for s in sources if intervals.get(s.organism)}
+        self.intervals = {name: list(intervals[name]) for name in self.sources}
+        self.plan, self.channels, self.targets = plan, channels, targets
+        lengths = {i.length for found in self.intervals.values() for i in found}
+        if len(lengths) != 1:
+            raise ValueError(f"windows have lengths {sorted(lengths)}; wanted windows, all of one length")
+        self.length = lengths.pop()
+        self._shares = self._organism_shares()
+
+    def _organism_shares(self) -> np.ndarray:
+        """Probability of each organism of `sources`, in their order."""
+        weights = self.plan.weights or {name: len(found) for name, found in self.intervals.items()}
+        unknown = sorted(set(weights) - {*self.intervals, *self.channels.organisms})
+        if unknown:
+            raise ValueError(
+                f"organism_weights names {unknown}; organisms are {list(self.channels.organisms)}"
+            )
+        shares = np.array([weights.get(name, 0.0) for name in self.sources], dtype=np.float64)
+        if not shares.sum() > 0:
+            raise ValueError(f"organism_weights {dict(weights)} leave no organism to draw from")
+        return shares / shares.sum()
+
+    def draw(self, step: int) -> list[tuple[str, Interval, bool]]:
+        """Organism, shifted interval and reverse-complement flag of every row of the batch of `step`."""
+        rng, plan, names = generator(self.plan.seed, "windows", step), self.plan, list(self.sources)
+        rows = []
+        for _ in range(plan.batch_size):
+            name = names[rng.choice(len(names), p=self._shares)]
+            interval = self.intervals[name][rng.integers(len(self.intervals[name]))]
+            shift = int(rng.integers(-plan.max_shift, plan.max_shift + 1))
+            moved = replace(interval, start=interval.start + shift, end=interval.end + shift)
+            rows.append((name, moved, bool(rng.random() < plan.reverse_complement)))
+        return rows
+
+    def example(self, organism: str, interval: Interval, reverse: bool = False) -> Example:
+        """One window, seen from the - strand if `reverse`."""
+        source = self.sources[organism]
+        example = read_example(source, interval, max_sites=self.plan.max_sites, targets=self.targets)
+        return reverse_complement_example(example, source.tracks) if reverse else example
+
+    def batch(self, step: int) -> Batch:
+        """The batch of `step`; depends on the plan's seed and on `step` alone."""
+        rows = self.draw(step)
+        examples = [self.example(*row) for row in rows]
+        return collate(examples, [row[0] for row in rows], self.channels, targets=self.targets)
+
+    def in_order(self, limit: int | None = None) -> Iterator[Batch]:
+        """All windows once, as they are, for validation. limit: a seeded subset of that many windows."""
+        rows = [(name, interval) for name, found in self.intervals.items() for interval in found]
+        if limit is not None and limit < len(rows):
+            chosen = generator(self.plan.seed, "validation").choice(len(rows), limit, replace=False)
+            rows = [rows[i] for i in sorted(chosen)]
+        for start in range(0, len(rows), self.plan.batch_size):
+            part = rows[start : start + self.plan.batch_size]
+            examples = [self.example(name, interval) for name, interval in part]
+            yield collate(examples, [name for name, _ in part], self.channels, targets=self.targets)
+
+
+@contextmanager
+def read_ahead(make: Callable[[int], Batch], last: int) -> Iterator[Callable[[int], Batch]]:
+    """Yield a function that gives `make(step)` for consecutive steps before `last`, made ahead in a thread.
+
+    The first call says where to begin. An error of `make` is raised where its batch is asked for.
+    """
+    ready: queue.Queue = queue.Queue(READ_AHEAD)
+    stop = threading.Event()
+    begun: list[threading.Thread] = []
+
+    def work(first: int) -> None:
+        for step in range(first, last):
+            try:
+                item = (step, make(step), None)
+            except BaseException as error:
+                item = (step, None, error)
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if stop.is_set() or item[2] is not None:
+                return
+
+    def take(step: int) -> Batch:
+        if not begun:
+            begun.append(threading.Thread(target=work, args=(step,), daemon=True))
+            begun[0].start()
+        found, batch, error = ready.get()
+        if error is not None:
+            raise error
+        if found != step:
+            raise ValueError(f"batch {step} was asked for, the next in order is {found}")
+        return batch
+
+    try:
+        yield take
+    finally:
+        stop.set()
+        for thread in begun:
+            thread.join()

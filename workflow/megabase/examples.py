@@ -1,0 +1,108 @@
+"""One window of one organism as tensors: its sequence, its measured targets and its genes.
+
+Everything is in the organism's own channels and on the + strand; `batches` shifts, turns, pads and stacks.
+Missing signal is NaN, missing splice labels are -1; neither is ever a zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megabase.channels import TrackRows, rows_by_output
+from megabase.genome import Genes, Genome, Interval
+from megabase.shards import ShardStore, densify
+from megabase.spec import OUTPUTS, TOKEN, TRACK_OUTPUTS, Kind, OutputType
+
+GENE_STRANDS = {"+": 0, "-": 1}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one organism's windows are read from. index: its number in the model. genes: for the gene loss."""
+
+    organism: str
+    index: int
+    genome: Genome
+    store: ShardStore
+    genes: Genes | None = None
+    tracks: TrackRows = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = self.store.tracks.to_dicts()
+        object.__setattr__(self, "tracks", rows_by_output(rows, sites=self.store.has_sites))
+
+
+@dataclass
+class Example:
+    """One window. sequence uint8 [S]; targets by output type, no batch axis, and `splice_positions`.
+
+    genes int32 [G, 3]: start and end relative to the window, clipped to it, and strand (0 = +, 1 = -).
+    """
+
+    interval: Interval
+    sequence: Tensor
+    targets: dict[str, Tensor]
+    genes: Tensor
+
+
+def track_target(store: ShardStore, output: OutputType, interval: Interval) -> Tensor:
+    """float32 [S, P] per base, or [S/128, P] sums of 128 bases for ChIP; NaN where missing."""
+    runs = store.runs(output, interval.chrom, interval.start, interval.end)
+    values = densify(runs, interval.length)
+    if 1 in OUTPUTS[output].resolutions:
+        return values
+    return values.unflatten(0, (-1, TOKEN)).sum(1)
+
+
+def splice_targets(
+    store: ShardStore, interval: Interval, tracks: TrackRows, max_sites: int
+) -> dict[str, Tensor]:
+    """`splice_sites` int64 [S], `splice_positions` int64 [4, K], usage [S, P] and junctions [K, K, P].
+
+    Usage is 0 at a base whose class is known and that is no measured site (its loss runs over every base).
+    """
+    found = store.splicing(interval.chrom, interval.start, interval.length, max_sites)
+    classes = torch.from_numpy(found.classes.astype(np.int64))
+    targets: dict[str, Tensor] = {
+        OutputType.SPLICE_SITES: classes,
+        "splice_positions": torch.from_numpy(found.positions.astype(np.int64)),
+    }
+    if OutputType.SPLICE_SITE_USAGE in tracks:
+        usage = torch.zeros(interval.length, len(tracks[OutputType.SPLICE_SITE_USAGE]))
+        usage[classes < 0] = torch.nan
+        usage[torch.from_numpy(found.usage_indices.astype(np.int64))] = torch.from_numpy(found.usage_values)
+        targets[OutputType.SPLICE_SITE_USAGE] = usage
+    if OutputType.SPLICE_JUNCTIONS in tracks:
+        targets[OutputType.SPLICE_JUNCTIONS] = torch.from_numpy(found.counts)
+    return targets
+
+
+def gene_spans(genes: Genes | None, interval: Interval) -> Tensor:
+    """int32 [G, 3] (start, end, strand 0/1) of the gene bodies in the interval, relative and clipped to it."""
+    if genes is None:
+        return torch.zeros(0, 3, dtype=torch.int32)
+    found = genes.overlapping(interval).select("start", "end", "strand")
+    start = np.clip(found["start"].to_numpy() - interval.start, 0, interval.length)
+    end = np.clip(found["end"].to_numpy() - interval.start, 0, interval.length)
+    strand = np.array([GENE_STRANDS.get(s, 0) for s in found["strand"]], dtype=np.int64)
+    return torch.from_numpy(np.stack([start, end, strand], 1).astype(np.int32).reshape(-1, 3))
+
+
+def read_example(source: Source, interval: Interval, *, max_sites: int, targets: bool = True) -> Example:
+    """One window on the + strand; without its measured targets where they are not wanted."""
+    codes = torch.from_numpy(source.genome.codes(interval.chrom, interval.start, interval.end))
+    genes = gene_spans(source.genes if OutputType.RNA_SEQ in source.tracks else None, interval)
+    values: dict[str, Tensor] = {}
+    if targets:
+        present = [o for o in source.tracks if o in TRACK_OUTPUTS]
+        values |= {o: track_target(source.store, o, interval) for o in present}
+        if OutputType.CONTACT_MAPS in source.tracks:
+            maps = source.store.contacts(interval.chrom, interval.start, interval.length)
+            values[OutputType.CONTACT_MAPS] = torch.from_numpy(maps)
+        if any(OUTPUTS[o].kind in (Kind.SITES, Kind.USAGE, Kind.JUNCTIONS) for o in source.tracks):
+            values |= splice_targets(source.store, interval, source.tracks, max_sites)
+    return Example(interval, codes, values, genes)

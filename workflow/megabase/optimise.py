@@ -1,0 +1,128 @@
+"""One optimizer step: schedule, loss, gradient, AdamW. Torch only; part of the numerical core.
+
+Bytes: with the same inputs, settings, seed, thread count and kind of machine, a step gives the same to the
+last bit. (A different number of threads may split sums at other places.) Dropout masks are named by the
+step, so that a resumed run draws what it would have drawn.
+Optimiser: AdamW (0.9, 0.999, 1e-8) with decoupled weight decay on every parameter, norms and biases too; the
+publication names no exception. Schedule: linear warm-up, optional constant, cosine to 0.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from megabase.objective import training_loss
+from megabase.seeds import torch_generator
+from megabase.sequence import one_hot
+
+if TYPE_CHECKING:
+    from megabase.batches import Batch
+    from megabase.config import TrainSettings
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Rate of `step` (0-based): linear up to the peak, constant, then a half cosine towards 0."""
+    warmup, constant = settings.warmup_steps, settings.constant_steps
+    if step < warmup:
+        return settings.peak_rate * (step + 1) / warmup
+    decay = settings.steps - warmup - constant
+    done = step - warmup - constant
+    if done <= 0 or decay <= 0:
+        return settings.peak_rate
+    return settings.peak_rate * 0.5 * (1 + math.cos(math.pi * done / decay))
+
+
+def check_schedule(settings: TrainSettings) -> None:
+    """ValueError when warm-up and constant phase do not fit into the steps."""
+    phases = settings.warmup_steps + settings.constant_steps
+    if phases > settings.steps:
+        raise ValueError(
+            f"training: warmup_steps {settings.warmup_steps} + constant_steps {settings.constant_steps} "
+            f"= {phases} exceed steps {settings.steps}; lower them or train longer"
+        )
+
+
+@contextmanager
+def repeatable(threads: int | None = None) -> Iterator[None]:
+    """Deterministic kernels, and `threads` intra-operation threads if given, for the time of the block."""
+    before, count = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(count)
+
+
+def make_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW over all parameters that are trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = settings.weight_decay
+    return torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay, fused=True)
+
+
+def batch_loss(
+    model: torch.nn.Module, batch: Batch, settings: TrainSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Total loss, and the loss of every head, of one batch that is on the model's device."""
+    codes, mixed = batch.sequence, settings.precision == "bfloat16"
+    context = torch.autocast(codes.device.type, torch.bfloat16) if mixed else nullcontext()
+    with context:
+        positions = batch.targets.get("splice_positions")
+        predictions = model(one_hot(codes), batch.organism, splice_positions=positions)
+    return training_loss(predictions, batch.targets, batch.masks, settings)
+
+
+def gradient_norm(model: torch.nn.Module, limit: float) -> float:
+    """Global gradient norm; gradients are scaled down to `limit` where it is positive and exceeded."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf))
+
+
+def _require_finite(loss: Tensor, parts: dict[str, Tensor], batch: Batch, step: int) -> None:
+    if torch.isfinite(loss):
+        return
+    values = ", ".join(f"{name} {float(value):.4g}" for name, value in parts.items())
+    where = ", ".join(f"{i.chrom}:{i.start}-{i.end}" for i in batch.intervals)
+    raise ValueError(
+        f"training step {step}: the loss is {float(loss)} ({values}) on windows {where}; "
+        "look at their tracks, or lower train.peak_rate or set train.clip_norm"
+    )
+
+
+def train_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    settings: TrainSettings,
+    *,
+    step: int,
+    seed: int,
+) -> dict[str, float]:
+    """One optimizer step; returns the quantities of the loss curve. ValueError on a loss that is not finite.
+
+    Dropout masks come from the generator named by seed and step.
+    """
+    torch.manual_seed(torch_generator(seed, "dropout", step).initial_seed())
+    rate = learning_rate(step, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    loss, parts = batch_loss(model, batch, settings)
+    _require_finite(loss, parts, batch, step)
+    loss.backward()
+    norm = gradient_norm(model, settings.clip_norm)
+    optimizer.step()
+    losses = {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
+    return {"loss": float(loss.detach()), **losses, "learning_rate": rate, "gradient_norm": norm}

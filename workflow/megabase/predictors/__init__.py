@@ -1,0 +1,1 @@
+"""The models that evaluation and scoring can ask, behind one protocol."""

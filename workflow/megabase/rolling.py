@@ -1,0 +1,111 @@
+"""Rolling checkpoints of a training run: a killed run goes on where it was and ends with the same bytes.
+
+A checkpoint is one safetensors file, written whole or not at all, whose name holds the step and the hash of
+its bytes; its metadata holds what is not a tensor. The newest two are kept; a reader takes the newest whose
+bytes match its name. The folder stands beside the output and is no declared output, so that a workflow
+engine which clears a failed job's outputs does not clear it. Torch, safetensors and the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+LOGGER = logging.getLogger("megabase")
+KEPT = 2
+Row = tuple[int, str, str, float]  # step, split, quantity, value
+
+
+@dataclass
+class Progressed:
+    """How far a run is: steps done, rows of the loss curve, and per-step values not yet averaged into rows."""
+
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    pending: list[dict[str, float]] = field(default_factory=list)
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+class RollingCheckpoint:
+    """Checkpoints of one run in `folder`; `fingerprint` names what the run is made from.
+
+    A checkpoint of another fingerprint (other settings, other inputs) is never resumed.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = Path(folder), fingerprint
+
+    def files(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, done: Progressed) -> None:
+        """Write the state after `done.step` steps, then drop all but the newest two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / ".writing"
+        text = json.dumps({"step": done.step, "rows": done.rows, "pending": done.pending})
+        save_file(_tensors(model, optimizer), temporary, {"state": text, "fingerprint": self.fingerprint})
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, self.folder / f"step-{done.step:09d}-{_hash(temporary)}.safetensors")
+        for old in self.files()[:-KEPT]:
+            old.unlink()
+
+    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
+        """Put the newest sound checkpoint into model and optimizer; a fresh start where there is none."""
+        for path in reversed(self.files()):
+            if _hash(path) != path.stem.rsplit("-", 1)[1]:
+                LOGGER.warning("%s: bytes do not match the name (cut short?); trying an older one", path)
+                continue
+            with safe_open(path, "pt") as handle:
+                metadata = handle.metadata()
+                if metadata["fingerprint"] != self.fingerprint:
+                    LOGGER.warning("%s: belongs to other settings or inputs; not resumed", path)
+                    continue
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+            _restore(model, optimizer, tensors)
+            state = json.loads(metadata["state"])
+            rows = [(int(r[0]), r[1], r[2], r[3]) for r in state["rows"]]
+            LOGGER.info("resuming after step %d from %s", state["step"], path)
+            return Progressed(state["step"], rows, state["pending"])
+        return Progressed()
+
+    def clear(self) -> None:
+        """Remove the folder, once the run's outputs are in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _restore(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    model.load_state_dict(weights)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
