@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from megabase.files import FileError, Stamp, atomic_path, hash_inputs, read_json, read_table, write_json
+from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, read_table, write_json
 from megabase.logs import progress
 from megabase.scoring.chunks import CHUNK, raw_matrix
 from megabase.scoring.composite import composite_table, has_composite
@@ -148,7 +148,8 @@ def calibrate_scores(
             tensors[f"{name}/quantiles"] = bins
             entries[name] = {"signed": scorer["signed"], "rows": n, "tracks": len(bins)}
             bar.advance()
-    stamp = Stamp("calibration", settings.hash(), hash_inputs([folders[0] / "chunk.json"]))
+    inputs = {folder.name: hash_path(folder / "chunk.json") for folder in folders}
+    stamp = Stamp("calibration", settings.hash(), inputs)
     with atomic_path(Path(output) / "calibration.safetensors") as temporary:
         save_file(tensors, temporary)
     value = {"model": infos[0]["model"], "seed": seed, "bins": settings.bins, "scorers": entries,
