@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from megabase.benchmark.metrics import METRICS, Value, interval, measure, resample, weighted_mean
 from megabase.seeds import generator
 

@@ -74,7 +74,8 @@ def kmer_change(
 def baseline_features(table: pl.DataFrame, genome: Genome) -> pl.DataFrame:
     """A benchmark table's rows as features `FEATURES` (float, larger = more likely to matter, or signed).
 
-    Distances become -log(1 + distance); null where the row has none (no gene, or a gene without introns).
+    Distances become nearness, 1 / (1 + distance): it ranks as -log distance does, and is positive, so that
+    a task may take its size. Null where the row has none (no gene, or a gene without introns).
     """
     frequencies = kmer_log_frequencies(genome)
     distinct = table.select("variant_id", "chrom", "position", "ref", "alt").unique(
@@ -89,8 +90,6 @@ def baseline_features(table: pl.DataFrame, genome: Genome) -> pl.DataFrame:
         schema={"variant_id": pl.String, "gc_change": pl.Float64, "kmer_change": pl.Float64},
         orient="row",
     )
-    distances = [
-        (-(pl.col(c).cast(pl.Float64) + 1).log()).alias(c) for c in ("tss_distance", "splice_distance")
-    ]
+    distances = [(1 / (pl.col(c).cast(pl.Float64) + 1)).alias(c) for c in ("tss_distance", "splice_distance")]
     joined = table.with_columns(distances).join(known, on="variant_id", how="left", maintain_order="left")
     return joined.select(FEATURES)

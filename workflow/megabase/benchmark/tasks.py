@@ -193,7 +193,7 @@ def _causality(
 def _shaped(rows: pl.DataFrame) -> pl.DataFrame:
     """The benchmark table's columns and types, in one fixed order of rows."""
     absent = [pl.lit(None, dtype).alias(c) for c, dtype in TABLE_SCHEMA.items() if c not in rows.columns]
-    table = rows.with_columns(absent).select(TABLE_SCHEMA).cast(TABLE_SCHEMA)
+    table = rows.with_columns(absent).select(list(TABLE_SCHEMA)).cast(TABLE_SCHEMA)
     return table.sort("group", "chrom", "position", "ref", "alt", "gene_id", nulls_last=True)
 
 
