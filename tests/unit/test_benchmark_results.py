@@ -145,8 +145,9 @@ def test_causality_takes_the_size_of_a_score(tmp_path: Path) -> None:
 
 
 def test_mpra_gives_all_tracks_and_the_cell_lines_own(tmp_path: Path) -> None:
-    rows = [r | {"gene_id": None, "tissue": "liver" if i % 2 else "", "ontology_curie": None,
-                 "group": "E1" if i % 2 else "E2", "label": None} for i, r in enumerate(_rows(40))]  # fmt: skip
+    bare = {"gene_id": None, "ontology_curie": None, "label": None}
+    own, other = bare | {"tissue": "liver", "group": "E1"}, bare | {"tissue": "", "group": "E2"}
+    rows = [row | (own if i % 2 else other) for i, row in enumerate(_rows(40))]
     table = _table(tmp_path / "t.parquet", rows)
     effect = table["effect"].to_numpy()
     raw = np.stack([effect, -2 * effect, -2 * effect], 1)  # only the liver track knows

@@ -75,8 +75,12 @@ def _prepare(genome: Path, tables: list[str], output: Path, settings: BenchmarkS
 
 def test_sign_reads_by_column_name_and_keeps_the_sign(genome: Path, tmp_path: Path) -> None:
     plus, minus = _snv(genome, 150), _snv(genome, 4000)
-    rows = [(plus, "ENSG00000000001", 0.95, 0.4), (minus, "ENSG00000000002", 0.99, -1.5),
-            (plus, "ENSG00000000001", 0.91, 0.4), (_snv(genome, 160), "ENSG00000000001", 0.5, 9.0)]  # fmt: skip
+    rows = [
+        (plus, "ENSG00000000001", 0.95, 0.4),
+        (minus, "ENSG00000000002", 0.99, -1.5),
+        (plus, "ENSG00000000001", 0.91, 0.4),  # the same variant under another rsID
+        (_snv(genome, 160), "ENSG00000000001", 0.5, 9.0),
+    ]
     table = _credible(tmp_path / "a.tsv.gz", rows)
     found = _prepare(genome, [f"{table}=liver=UBERON:0002107"], tmp_path / "o", _settings("eqtl_sign"))
     assert found.select("variant_id", "gene_id", "label", "effect").rows() == [
@@ -118,7 +122,7 @@ def test_missing_column_and_bad_pip_stop(genome: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no column gene_id, beta"):
         _prepare(genome, [f"{tmp_path / 'a.tsv'}=x"], tmp_path / "o", _settings("eqtl_sign"))
     table = _credible(tmp_path / "b.tsv.gz", [(_snv(genome, 5), "ENSG00000000001", 1.5, 1.0)])
-    with pytest.raises(FileError, match="row 1: pip is '1.5'"):
+    with pytest.raises(FileError, match=r"row 1: pip is '1\.5'"):
         _prepare(genome, [f"{table}=x"], tmp_path / "o", _settings("eqtl_sign"))
 
 
