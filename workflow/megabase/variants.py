@@ -1,0 +1,232 @@
+"""VCF in: every record and ALT allele is accepted or rejected with its reason; REF and ALT sequences out.
+
+Positions are 0-based inside. Alleles are kept as the file gives them, upper case: nothing is trimmed or
+left-aligned, and indels are assumed left-aligned as callers write them (AlphaGenome Methods, variant
+scoring, makes the same assumption).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from megabase.files import FileError, Stamp, hash_inputs, write_table
+from megabase.genome import Genome, Interval
+from megabase.logs import LOGGER
+from megabase.seeds import generator
+from megabase.sequence import decode, encode
+from megabase.spec import ALPHABET
+
+REASONS = (
+    "unknown_contig", "no_alternate", "star_allele", "symbolic_allele", "non_acgt", "same_allele",
+    "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
+)  # fmt: skip
+ACCEPTED_SCHEMA = {
+    "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
+    "source_id": pl.String, "record": pl.Int64, "allele": pl.Int64,
+}  # fmt: skip
+REJECTED_SCHEMA = {
+    "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
+    "alt": pl.String, "reason": pl.String, "detail": pl.String,
+}  # fmt: skip
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_BROKEN = "the line is broken or the file is cut short; validate it (bcftools view) or fetch it again"
+_BASES = frozenset(ALPHABET)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand."""
+
+    chrom: str
+    position: int
+    ref: str
+    alt: str
+
+    @property
+    def variant_id(self) -> str:
+        """`chrom:position+1:ref:alt`, the name that tables are joined by."""
+        return f"{self.chrom}:{self.position + 1}:{self.ref}:{self.alt}"
+
+    @classmethod
+    def parse(cls, variant_id: str) -> Variant:
+        """The variant that a `variant_id` names; ValueError if it is not one."""
+        parts = variant_id.rsplit(":", 3)
+        if len(parts) != 4 or not parts[1].isdigit() or not all(parts):
+            raise ValueError(f"{variant_id!r} is not chrom:position:ref:alt (1-based position)")
+        return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3])
+
+    @property
+    def interval(self) -> Interval:
+        """The bases of REF; `interval.resize(n)` is the window of n bases around the variant."""
+        return Interval(self.chrom, self.position, self.position + len(self.ref))
+
+
+def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of both alleles of a window: (REF, ALT), codes uint8 [length] each.
+
+    The window is [start, start + length) of the reference. REF is the genome with `variant.ref` written over
+    it, even where the genome differs. ALT has `variant.alt` in its place and what follows moved: an insertion
+    pushes bases out at the right end, a deletion draws in as many from beyond it (AlphaGenome Methods,
+    variant scoring). Beyond the chromosome is 4 (N). ValueError if the variant does not begin in the window.
+    """
+    offset = variant.position - start
+    if not 0 <= offset < length:
+        raise ValueError(f"{variant.variant_id} does not begin in {variant.chrom}:{start}-{start + length}")
+    drawn_in = max(len(variant.ref) - len(variant.alt), 0)
+    reference = genome.codes(variant.chrom, start, start + max(length, offset + len(variant.ref)) + drawn_in)
+    after = offset + len(variant.ref)
+    alternate = np.concatenate([reference[:offset], encode(variant.alt), reference[after:]])[:length]
+    reference[offset:after] = encode(variant.ref)
+    return np.ascontiguousarray(reference[:length]), alternate
+
+
+def read_variants(
+    vcf: str | Path, genome: Genome, *, max_allele: int, batch: int = 100_000
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Batches of (accepted, rejected) tables of a VCF (plain, gzip, bgzip) or BCF.
+
+    Each ALT of each record is one row of one of the two tables; a record without ALT is one rejected row.
+    Accepted rows have VARIANT_COLUMNS, rejected ones REJECTED_COLUMNS (`position` 0-based, `chrom` as in the
+    file) with a reason of REASONS. Contig names are translated by `genome.resolve`; the header need not list
+    them. Duplicates are found over the whole file, at about 150 bytes of memory an accepted variant.
+    FileError for a file that is not VCF, is cut short, or has a broken line, with its record number.
+    """
+    path = Path(vcf)
+    seen: set[str] = set()
+    contigs: dict[str, str | None] = {}
+    accepted: list[tuple[Any, ...]] = []
+    rejected: list[tuple[Any, ...]] = []
+    for number, record in _records(path):
+        chrom, position, ref = record.CHROM, record.start, record.REF.upper()
+        if chrom not in contigs:
+            contigs[chrom] = genome.resolve(chrom)
+        for allele, given in enumerate(record.ALT or ["."], 1):
+            variant = Variant(contigs[chrom] or chrom, position, ref, given.upper())
+            problem = check_variant(variant, genome, max_allele, known_contig=contigs[chrom] is not None)
+            if problem is None and variant.variant_id in seen:
+                problem = "duplicate", f"{variant.variant_id} was read before"
+            if problem is None:
+                seen.add(variant.variant_id)
+                accepted.append((variant.variant_id, variant.chrom, position, ref, variant.alt,
+                                 record.ID, number, allele))  # fmt: skip
+            else:
+                rejected.append((number, chrom, position, record.ID, record.REF, given, *problem))
+        if len(accepted) + len(rejected) >= batch:
+            yield _tables(accepted, rejected)
+            accepted, rejected = [], []
+    yield _tables(accepted, rejected)
+
+
+def check_variant(
+    variant: Variant, genome: Genome, max_allele: int, *, known_contig: bool = True
+) -> tuple[str, str] | None:
+    """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order."""
+    ref, alt = variant.ref, variant.alt
+    if not known_contig:
+        return "unknown_contig", f"contig {variant.chrom} is not in genome {genome.name}"
+    if alt in ("", "."):
+        return "no_alternate", "the record has no ALT allele"
+    if alt == "*":
+        return "star_allele", "the allele is missing because of a deletion upstream"
+    if any(mark in alt for mark in "<>[]."):
+        return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
+    if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
+        return "non_acgt", f"REF {ref[:60]}, ALT {alt[:60]}: wanted A, C, G, T only"
+    if ref == alt:
+        return "same_allele", "REF and ALT are the same"
+    end, length = variant.position + len(ref), genome.lengths[variant.chrom]
+    if variant.position < 0 or end > length:
+        return "off_the_end", f"{variant.chrom} has {length} bp, REF is at {variant.position + 1}-{end}"
+    if max(len(ref), len(alt)) > max_allele:
+        return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {max_allele}"
+    found = decode(genome.codes(variant.chrom, variant.position, end))
+    if found != ref:
+        return "ref_mismatch", f"REF is {ref[:60]}, genome {genome.name} has {found[:60]}"
+    return None
+
+
+def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return (
+        pl.DataFrame(accepted, schema=ACCEPTED_SCHEMA, orient="row"),
+        pl.DataFrame(rejected, schema=REJECTED_SCHEMA, orient="row"),
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Numbered (from 1) cyvcf2 records; FileError where the file cannot be read on."""
+    from cyvcf2 import VCF
+
+    _check_whole(path)
+    try:
+        reader = VCF(str(path))
+    except OSError as error:
+        raise FileError(f"{path}: not a VCF ({error}); wanted ##fileformat=VCF and a #CHROM line") from error
+    number = 0
+    while True:
+        number += 1
+        try:
+            record = next(reader, None)
+        except Exception as error:  # htslib reports a parse failure as a bare Exception
+            raise FileError(f"{path}: record {number} cannot be read ({error}); {_BROKEN}") from error
+        if record is None:
+            return
+        if not record.ALT and str(record).split("\t")[3] == ".":
+            # a line that failed to parse can come back as an empty record, whose REF may not be touched
+            raise FileError(f"{path}: record {number} cannot be read; {_BROKEN}")
+        yield number, record
+
+
+def _check_whole(path: Path) -> None:
+    """FileError if a bgzip file lacks its end marker: cut at a block's end it would read without an error."""
+    if not path.exists():
+        raise FileError(f"{path}: VCF not found")
+    with path.open("rb") as handle:
+        head = handle.read(18)
+        if head[:2] != b"\x1f\x8b" or head[12:14] != b"BC":
+            return
+        handle.seek(max(path.stat().st_size - len(_BGZF_END), 0))
+        if handle.read() != _BGZF_END:
+            raise FileError(f"{path}: cut short, its bgzip end marker is missing; fetch it again")
+
+
+def split_variants(
+    vcf: str | Path,
+    genome: str | Path,
+    outputs: Sequence[str | Path],
+    rejected: str | Path,
+    *,
+    max_allele: int,
+    max_variants: int | None = None,
+    seed: int = 0,
+    config_hash: str = "",
+) -> tuple[int, int]:
+    """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
+
+    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks whose
+    sizes differ by at most one (empty where there are fewer variants than chunks). `max_variants` keeps a
+    seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
+    """
+    store = Genome.open(genome)
+    parts = list(read_variants(vcf, store, max_allele=max_allele))
+    rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
+    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
+    refused = pl.concat([part[1] for part in parts])
+    read = accepted.height
+    if max_variants is not None and read > max_variants:
+        chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
+        accepted = accepted[np.sort(chosen)]
+    inputs = hash_inputs([vcf, Path(genome) / "sequence.json"])
+    bounds = [k * accepted.height // len(outputs) for k in range(len(outputs) + 1)]
+    for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
+        write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
+    write_table(refused, rejected, Stamp("rejected", config_hash, inputs))
+    LOGGER.info("variants: %d accepted, %d written, %d rejected", read, accepted.height, refused.height)
+    for reason, count in refused["reason"].value_counts().sort("reason").iter_rows():
+        LOGGER.info("variants: %d rejected for %s", count, reason)
+    return accepted.height, refused.height
