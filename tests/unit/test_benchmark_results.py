@@ -35,7 +35,7 @@ def _write_tracks(folder: Path, scorers: dict[str, str]) -> None:
         for s, o in scorers.items()
         for i, (curie, name) in enumerate(TRACKS)
     ]
-    write_table(pl.DataFrame(rows), folder / "tracks.parquet", Stamp("tracks"))
+    write_table(pl.DataFrame(rows), folder / "tracks.parquet", Stamp("scores"))
 
 
 def _table(path: Path, rows: list[dict]) -> pl.DataFrame:
@@ -177,7 +177,7 @@ def test_results_are_the_same_bytes_twice(tmp_path: Path) -> None:
 def test_unknown_scorer_names_those_that_exist(tmp_path: Path) -> None:
     _table(tmp_path / "t.parquet", _rows(2))
     _write_scores(tmp_path, "dnase", [("chr1:1:A:C", None)], np.ones((1, 3)))
-    with pytest.raises(FileError, match="no scores of scorer 'atac'; it has dnase"):
+    with pytest.raises(FileError, match="no scores of atac; these are there: dnase"):
         read_scores(tmp_path, "atac")
 
 

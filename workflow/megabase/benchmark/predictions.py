@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 
 from megabase.benchmark.qtl import gene_key
-from megabase.files import FileError, read_json, read_table
+from megabase.files import FileError, read_table
 from megabase.scoring.scorers import file_name
+from megabase.scoring.store import scorer_parts
 from megabase.spec import OutputType
 
 MATCHED = "matched"  # suffix of a scorer's MPRA rows that use the element's own cell line only
@@ -46,13 +47,7 @@ def read_scores(folder: str | Path, scorer: str, variants: pl.Series | None = No
     FileError if the folder lacks the scorer, naming those that it has.
     """
     folder = Path(folder)
-    parts = sorted((folder / file_name(scorer)).glob("part-*.parquet"))
-    if not parts:
-        have = sorted({p.parent.name for p in folder.glob("*/part-*.parquet")})
-        raise FileError(
-            f"{folder}: no scores of scorer {scorer!r}; it has {', '.join(have) or 'none'}; "
-            "add the scorer to the variant set, or correct the benchmark's `scorers`"
-        )
+    parts = scorer_parts(folder, scorer)
     tables = [read_table(part, "scores") for part in parts]
     table = pl.concat([t.select("variant_id", "gene_id", "raw") for t in tables])
     if variants is not None:
@@ -75,16 +70,17 @@ def _matrix(raw: pl.Series, width: int, where: str) -> np.ndarray:
 
 
 def scorer_tracks(folder: Path, scorer: str) -> pl.DataFrame:
-    """Track rows of a scorer, in the order of its scores, from `tracks.parquet` of the scores' folder."""
-    tracks = read_table(folder / "tracks.parquet", "tracks")
-    if "scorer" in tracks.columns:
-        return tracks.filter(pl.col("scorer") == scorer)
-    described = {item["name"]: item for item in read_json(folder / "scores.json", "scores")["scorers"]}
-    if scorer not in described:
+    """Track rows of a scorer, in the order of its scores, from `tracks.parquet` of the scores' folder.
+
+    The table has the columns of a track table and `scorer`, the name of the scorer a row belongs to.
+    """
+    tracks = read_table(folder / "tracks.parquet", "scores")
+    found = tracks.filter(pl.col("scorer") == scorer)
+    if found.is_empty():
         raise FileError(
-            f"{folder / 'scores.json'}: does not describe scorer {scorer!r}, found {list(described)}"
+            f"{folder / 'tracks.parquet'}: has no track of scorer {scorer!r}; merge the scores again"
         )
-    return tracks.filter(pl.col("output_type") == described[scorer]["output_type"])
+    return found
 
 
 def _collapse(keys: pl.DataFrame, values: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
