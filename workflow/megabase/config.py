@@ -80,6 +80,9 @@ class FoldSettings(Section):
         "balanced", description="balanced: an integer program; manifest: the `splits` BED of the release"
     )
     names: list[str] = Field(["fold0", "fold1", "fold2", "fold3"], description="folds to make or expect")
+    divide: dict[str, list[str]] = Field(
+        {}, description="label of the `splits` BED: the folds over which its stretches are dealt, balanced"
+    )
     unit: Positive = Field(131_072, description="length of the stretches that are dealt whole to a fold (bp)")
     whole_chromosomes: bool = Field(False, description="deal whole chromosomes instead of stretches")
     window: Positive = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
@@ -96,6 +99,9 @@ class FoldSettings(Section):
             unknown = set(scheme.valid + scheme.test + self.reserved) - set(self.names)
             if unknown:
                 raise ValueError(f"scheme {name} uses folds {sorted(unknown)}, names are {self.names}")
+        for label, parts in self.divide.items():
+            if set(parts) - set(self.names):
+                raise ValueError(f"divide {label} makes folds {parts}, names are {self.names}")
         if self.window % 2048:
             raise ValueError(f"window {self.window} is not a multiple of 2048")
         return self
@@ -259,16 +265,96 @@ class Config(Section):
             for name, item in group.items():
                 if item.genome not in self.genomes:
                     raise ValueError(f"{name}: genome {item.genome} has no entry under genomes")
+        for name, genome in self.genomes.items():
+            if genome.organism not in self.organisms:
+                raise ValueError(f"genomes.{name}: organism {genome.organism} is not one of {self.organisms}")
         return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Config:
+        wanted = {*self.teachers.folds, "all"}
+        if wanted - set(self.folds.schemes):
+            missing = ", ".join(sorted(wanted - set(self.folds.schemes)))
+            raise ValueError(f"folds.schemes: {missing} missing, teachers are trained by it")
+        if self.scoring.background not in self.variants:
+            raise ValueError(f"scoring.background: {self.scoring.background} has no entry under variants")
+        for name, item in self.variants.items():
+            if item.vcf is None and name not in self.benchmarks:
+                raise ValueError(f"variants.{name}: vcf is not given and no benchmark has this name")
+        if self.report.explain is not None and self.report.explain not in self.variant_sets:
+            raise ValueError(f"report.explain: {self.report.explain} is not one of {self.variant_sets}")
+        return self
+
+    @property
+    def fold_teachers(self) -> list[str]:
+        """Names of the cross-validation teachers."""
+        seeds = range(self.teachers.fold_seeds)
+        return [f"teacher-{scheme}-seed{seed}" for scheme in self.teachers.folds for seed in seeds]
+
+    @property
+    def ensemble(self) -> list[str]:
+        """Names of the teachers that the student learns from."""
+        return [f"teacher-all-seed{seed}" for seed in range(self.teachers.all_seeds)]
+
+    @property
+    def students(self) -> list[str]:
+        """Names of the distilled models; the first one scores variants."""
+        return [f"student-seed{seed}" for seed in range(self.student.seeds)]
+
+    @property
+    def trained_models(self) -> list[str]:
+        """Names of every model with a loss curve."""
+        return [*self.fold_teachers, *self.ensemble, *self.students]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of every model that is evaluated."""
+        return [*self.trained_models, *self.evaluation.baselines]
+
+    @property
+    def variant_sets(self) -> list[str]:
+        """Names of every variant set: those given, then those that benchmarks make."""
+        return [*self.variants, *(name for name in self.benchmarks if name not in self.variants)]
+
+    def variant_set(self, name: str) -> VariantSetSettings:
+        """Settings of a variant set, of a benchmark's own variants where none are given by that name."""
+        if name in self.variants:
+            return self.variants[name]
+        benchmark = self.benchmarks[name]
+        return VariantSetSettings(genome=benchmark.genome, scorers=benchmark.scorers)
+
+    def scoring_of(self, name: str) -> ScoringSettings:
+        """Scoring settings of a variant set, with its own scorers where it names some."""
+        scorers = self.variant_set(name).scorers
+        return self.scoring if scorers is None else self.scoring.model_copy(update={"scorers": scorers})
+
+    def member_seed(self, member: int) -> int:
+        """Seed of the member of an ensemble, different for every run seed and member."""
+        return self.seed * 10_000 + member
+
+    def scheme_of(self, model: str) -> str:
+        """Fold scheme of a model: that of a fold teacher is in its name, every other model follows `all`."""
+        parts = model.split("-")
+        return parts[1] if parts[0] == "teacher" and len(parts) == 3 else "all"
 
 
 def parse_settings(cls: type[S], text: str | None) -> S:
-    """One section from JSON text, or from a YAML/JSON file; its defaults if `text` is none."""
-    if not text:
-        return cls()
-    if text.lstrip().startswith("{"):
-        return cls.model_validate_json(text)
-    return cls.model_validate(yaml.safe_load(Path(text).read_text(encoding="utf-8")))
+    """One section from JSON text, or from a YAML/JSON file; its defaults if `text` is none.
+
+    FileError tells every key that is unknown, missing or out of range.
+    """
+    text = (text or "{}").strip()
+    inline = text.startswith("{")
+    try:
+        values = yaml.safe_load(text if inline else Path(text).read_text(encoding="utf-8"))
+        return cls.model_validate(values)
+    except yaml.YAMLError as error:
+        raise FileError(
+            f"{'settings' if inline else text}: not JSON or YAML ({error})".replace("\n", " ")
+        ) from None
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem, cls) for problem in error.errors())
+        raise FileError(f"{cls.__name__} in {'settings' if inline else text}: {problems}") from None
 
 
 def section_json(section: Section) -> str:
@@ -281,24 +367,22 @@ def load_config(values: dict[str, Any], source: str | Path) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise FileError(f"{source}: " + "; ".join(lines)) from None
+        raise FileError(f"{source}: " + "; ".join(map(_explain, error.errors()))) from None
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, root: type[Section] = Config) -> str:
     """One validation problem as a sentence, with the nearest valid key for an unknown one."""
     where = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] != "extra_forbidden":
         return f"{where}: {problem['msg']} (found {str(problem.get('input'))[:80]!r})"
-    names = _keys_at(problem["loc"][:-1])
+    names = _keys_at(problem["loc"][:-1], root)
     near = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1, cutoff=0.0)
     hint = f"; nearest valid key: {near[0]}" if near else ""
     return f"unknown key {where}{hint}"
 
 
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """Names of the fields of the section that a location of a validation problem leads to."""
-    section: type[Section] = Config
+def _keys_at(location: tuple[Any, ...], section: type[Section]) -> list[str]:
+    """Names of the fields of the section to which a location, from `section` down, leads."""
     free = False  # the next part is a name that the user chose, not a field
     for part in location:
         if free:

@@ -1,0 +1,54 @@
+# megabase: portals -> tracks -> shards -> teachers -> student -> scores -> benchmarks -> report.
+#
+# Path grammar of the results, which is the interface (docs/architecture.md):
+#   results/raw/{portal}/{accession}.{ext}                     a file of the release, verified
+#   results/genome/{genome}/                                   sequence store and gene tables
+#   results/tracks/{organism}/{output_type}/{group}/           normalized signal
+#   results/folds/, results/shards/{organism}/                 windows by fold, training store
+#   results/models/{model}/                                    teacher-{scheme}-seed{s}, student-seed{s}, baseline-*
+#   results/evaluation/{model}/{organism}.tsv                  track evaluation on held-out windows
+#   results/scores/{variants}/{model}/                         scores of a variant set
+#   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result
+#   results/report/index.html                                  the page that a person reads
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+# A file given with --configfile is the whole configuration: nothing of the demo's is merged into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+scattergather:
+    variants=2,
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/genome.smk"
+include: "workflow/rules/tracks.smk"
+include: "workflow/rules/shards.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        report="<results>/report/index.html",
+        figures="<results>/report/figures",
+        evaluations=evaluations,
+        scores=score_sets,
+        benchmarks=benchmark_results,

@@ -1,0 +1,30 @@
+# Track evaluation of every model on windows that it has not seen.
+
+
+rule evaluate_tracks:
+    input:
+        model="<results>/models/{model}/model.json",
+        weights="<results>/models/{model}/model.safetensors",
+        store="<results>/shards/{organism}",
+        genome="<results>/genome/{organism}/sequence.json",
+        genes=organism_genes,
+        intervals="<results>/folds/intervals.parquet",
+    output:
+        table="<results>/evaluation/{model}/{organism}.tsv",
+    log:
+        "<logs>/evaluate_tracks/{model}/{organism}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="12h",
+    params:
+        scheme=model_scheme,
+        folds=section_json(settings.folds),
+        settings=section_json(settings.evaluation),
+        seed=settings.seed,
+    shell:
+        "megabase evaluate-tracks {input.model:q} --store {input.store:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --intervals {input.intervals:q} --scheme {params.scheme:q} --folds {params.folds:q} "
+        "--settings {params.settings:q} --seed {params.seed} -o {output.table:q} &> {log:q}"

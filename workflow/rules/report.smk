@@ -1,0 +1,43 @@
+# The page that a person reads.
+
+
+rule plot_report:
+    input:
+        manifest=manifest,
+        tracks=collect(
+            "<results>/tracks/{organism}/tracks.parquet", organism=settings.organisms
+        ),
+        folds="<results>/folds/folds.json",
+        curves=collect(
+            "<results>/models/{model}/training.tsv", model=settings.trained_models
+        ),
+        models=collect("<results>/models/{model}/model.json", model=settings.models),
+        evaluations=evaluations,
+        scores=score_sets,
+        benchmarks=benchmark_results,
+        explanations=explanations,
+    output:
+        page=report(
+            "<results>/report/index.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+        figures=report(
+            directory("<results>/report/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+    log:
+        "<logs>/plot_report.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="1h",
+    params:
+        results=subpath(input.folds, ancestor=2),
+        settings=section_json(settings),
+    shell:
+        "megabase plot-report {params.results:q} --manifest {input.manifest:q} --settings {params.settings:q} "
+        "-o {output.page:q} &> {log:q}"

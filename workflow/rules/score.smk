@@ -1,0 +1,121 @@
+# Variants in chunks -> scores with quantiles. The DAG sees chunks, a job sees batches of variants.
+
+
+rule split_variants:
+    input:
+        vcf=variant_vcf,
+        genome=variant_genome,
+    output:
+        chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
+        rejected="<results>/variants/{variants}/rejected.parquet",
+    log:
+        "<logs>/split_variants/{variants}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="4h",
+    params:
+        settings=variant_settings,
+        max_allele=settings.scoring.max_allele,
+        seed=settings.seed,
+    shell:
+        "megabase split-variants {input.vcf:q} {output.chunks:q} --genome {input.genome:q} "
+        "--rejected {output.rejected:q} --settings {params.settings:q} --max-allele {params.max_allele} "
+        "--seed {params.seed} &> {log:q}"
+
+
+rule score_variants:
+    input:
+        variants="<results>/variants/{variants}/{scatteritem}.parquet",
+        model="<results>/models/{model}/model.json",
+        weights="<results>/models/{model}/model.safetensors",
+        genome=variant_genome,
+        genes=variant_genes,
+        polya_sites=polya_sites,
+    output:
+        scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
+    log:
+        "<logs>/score_variants/{variants}/{model}/{scatteritem}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="12h",
+    params:
+        settings=scoring_settings,
+    shell:
+        "megabase score-variants {input.variants:q} --model {input.model:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --settings {params.settings:q} "
+        "-o {output.scores:q} &> {log:q}"
+
+
+rule calibrate_scores:
+    input:
+        chunks=background_chunks,
+        model="<results>/models/{model}/model.json",
+    output:
+        quantiles="<results>/models/{model}/calibration.safetensors",
+        info="<results>/models/{model}/calibration.json",
+    log:
+        "<logs>/calibrate_scores/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="16GB",
+        runtime="4h",
+    params:
+        folder=subpath(output.info, parent=True),
+        settings=section_json(settings.scoring),
+    shell:
+        "megabase calibrate-scores {input.chunks:q} --settings {params.settings:q} -o {params.folder:q} &> {log:q}"
+
+
+rule merge_scores:
+    input:
+        chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}"),
+        rejected="<results>/variants/{variants}/rejected.parquet",
+        calibration="<results>/models/{model}/calibration.json",
+        genome=variant_genome,
+    output:
+        scores=directory("<results>/scores/{variants}/{model}"),
+    log:
+        "<logs>/merge_scores/{variants}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="16GB",
+        runtime="4h",
+    shell:
+        "megabase merge-scores {input.chunks:q} --rejected {input.rejected:q} --calibration {input.calibration:q} "
+        "--genome {input.genome:q} -o {output.scores:q} &> {log:q}"
+
+
+rule explain_variant:
+    input:
+        scores="<results>/scores/{variants}/{model}",
+        model="<results>/models/{model}/model.json",
+        weights="<results>/models/{model}/model.safetensors",
+        genome=variant_genome,
+        genes=variant_genes,
+        store=variant_store,
+    output:
+        arrays="<results>/explanations/{variants}/{model}.npz",
+        info="<results>/explanations/{variants}/{model}.json",
+    log:
+        "<logs>/explain_variant/{variants}/{model}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 2
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="2h",
+    params:
+        scoring=scoring_settings,
+        settings=section_json(settings.report),
+    shell:
+        "megabase explain-variant {input.scores:q} --model {input.model:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --store={input.store:q} --scoring {params.scoring:q} "
+        "--settings {params.settings:q} -o {output.arrays:q} &> {log:q}"

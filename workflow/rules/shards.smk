@@ -1,0 +1,49 @@
+# Windows by fold, and the training store of each organism.
+
+
+rule assign_folds:
+    input:
+        genomes=collect(
+            "<results>/genome/{organism}/sequence.json", organism=settings.organisms
+        ),
+        genes=training_genes,
+        splits=split_files,
+    output:
+        intervals="<results>/folds/intervals.parquet",
+        folds="<results>/folds/folds.json",
+    log:
+        "<logs>/assign_folds.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem="8GB",
+        runtime="2h",
+    params:
+        folder=subpath(output.folds, parent=True),
+        settings=section_json(settings.folds),
+        seed=settings.seed,
+    shell:
+        "megabase assign-folds {input.genomes:q} --splits={input.splits:q} --settings {params.settings:q} "
+        "--seed {params.seed} -o {params.folder:q} &> {log:q}"
+
+
+rule write_shards:
+    input:
+        tracks=track_folders,
+        table="<results>/tracks/{organism}/tracks.parquet",
+        genome="<results>/genome/{organism}/sequence.json",
+    output:
+        store=directory("<results>/shards/{organism}"),
+    log:
+        "<logs>/write_shards/{organism}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="12h",
+    params:
+        settings=section_json(settings.shards),
+    shell:
+        "megabase write-shards {input.tracks:q} --table {input.table:q} --genome {input.genome:q} "
+        "--settings {params.settings:q} -o {output.store:q} &> {log:q}"

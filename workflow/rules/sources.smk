@@ -1,0 +1,39 @@
+# portals -> results/raw: files of the release, verified.
+
+
+rule simulate_demo:
+    output:
+        files=demo.products(demo_folder),
+    log:
+        "<logs>/simulate_demo.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="4GB",
+        runtime="30m",
+    params:
+        folder=demo_folder,
+        seed=settings.seed,
+    shell:
+        "megabase simulate-demo -o {params.folder:q} --seed {params.seed} &> {log:q}"
+
+
+rule fetch_source:
+    input:
+        origin=source_origin,
+    output:
+        file="<results>/raw/{portal}/{file}",
+    log:
+        "<logs>/fetch_source/{portal}/{file}.log",
+    retries: 2
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="1GB",
+        runtime="12h",
+    params:
+        url=source_url,
+        md5=source_md5,
+        size=source_size,
+    shell:
+        "megabase fetch-source {params.url:q} --md5={params.md5:q} --size={params.size:q} -o {output.file:q} &> {log:q}"

@@ -1,0 +1,88 @@
+# Raw signal -> normalized tracks, one folder a group of replicates, and the table of all channels.
+
+
+rule normalize_track:
+    input:
+        files=track_files,
+        genome="<results>/genome/{organism}/sequence.json",
+        regions=genome_regions,
+        blacklist=genome_blacklist,
+    output:
+        track=directory("<results>/tracks/{organism}/{output_type}/{group}"),
+    log:
+        "<logs>/normalize_track/{organism}/{output_type}/{group}.log",
+    wildcard_constraints:
+        output_type="|".join(TRACK_OUTPUTS),
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="4h",
+    params:
+        manifest=manifest,
+        rows=rows_hash,
+        settings=section_json(settings.tracks),
+    shell:
+        "megabase normalize-track {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
+        "--regions={input.regions:q} --blacklist={input.blacklist:q} --settings {params.settings:q} "
+        "-o {output.track:q} &> {log:q}"
+
+
+rule normalize_contacts:
+    input:
+        files=contact_files,
+        genome="<results>/genome/{organism}/sequence.json",
+    output:
+        track=directory("<results>/tracks/{organism}/contact_maps/{group}"),
+    log:
+        "<logs>/normalize_contacts/{organism}/{group}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="16GB",
+        runtime="12h",
+    params:
+        manifest=manifest,
+        rows=rows_hash,
+        settings=section_json(settings.tracks),
+    shell:
+        "megabase normalize-contacts {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
+        "--settings {params.settings:q} -o {output.track:q} &> {log:q}"
+
+
+rule normalize_splicing:
+    input:
+        files=splicing_files,
+        genome="<results>/genome/{organism}/sequence.json",
+    output:
+        track=directory("<results>/tracks/{organism}/splicing"),
+    log:
+        "<logs>/normalize_splicing/{organism}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="4h",
+    params:
+        manifest=manifest,
+        rows=rows_hash,
+        settings=section_json(settings.tracks),
+    shell:
+        "megabase normalize-splicing {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
+        "--settings {params.settings:q} -o {output.track:q} &> {log:q}"
+
+
+rule list_tracks:
+    input:
+        tracks=track_folders,
+    output:
+        table="<results>/tracks/{organism}/tracks.parquet",
+    log:
+        "<logs>/list_tracks/{organism}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="2GB",
+        runtime="30m",
+    shell:
+        "megabase list-tracks {input.tracks:q} --organism {wildcards.organism} -o {output.table:q} &> {log:q}"

@@ -1,0 +1,96 @@
+# Shards -> teachers -> student, and the plain models beside them.
+
+
+rule train_teacher:
+    input:
+        stores=training_stores,
+        genomes=training_genomes,
+        genes=training_genes,
+        intervals="<results>/folds/intervals.parquet",
+    output:
+        weights="<results>/models/teacher-{scheme}-seed{seed}/model.safetensors",
+        info="<results>/models/teacher-{scheme}-seed{seed}/model.json",
+        curve="<results>/models/teacher-{scheme}-seed{seed}/training.tsv",
+    log:
+        "<logs>/train_teacher/{scheme}-seed{seed}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="3d",
+    params:
+        folder=subpath(output.info, parent=True),
+        genomes=genomes_folder,
+        folds=section_json(settings.folds),
+        organisms=",".join(settings.organisms),
+        model=section_json(settings.model),
+        settings=section_json(settings.teachers.train),
+        seed=member_seed,
+    shell:
+        "megabase train-teacher {input.stores:q} --scheme {wildcards.scheme} --genomes {params.genomes:q} --intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
+        "--model {params.model:q} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+
+
+rule distill_student:
+    input:
+        teachers=collect(
+            "<results>/models/{teacher}/model.json", teacher=settings.ensemble
+        ),
+        weights=collect(
+            "<results>/models/{teacher}/model.safetensors", teacher=settings.ensemble
+        ),
+        stores=training_stores,
+        genomes=training_genomes,
+        intervals="<results>/folds/intervals.parquet",
+    output:
+        weights="<results>/models/student-seed{seed}/model.safetensors",
+        info="<results>/models/student-seed{seed}/model.json",
+        curve="<results>/models/student-seed{seed}/training.tsv",
+    log:
+        "<logs>/distill_student/seed{seed}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 2
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="7d",
+    params:
+        folder=subpath(output.info, parent=True),
+        genomes=genomes_folder,
+        stores=stores_folder,
+        folds=section_json(settings.folds),
+        organisms=",".join(settings.organisms),
+        settings=section_json(settings.student.distill),
+        seed=member_seed,
+    shell:
+        "megabase distill-student {input.teachers:q} --stores {params.stores:q} --genomes {params.genomes:q} --intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
+        "--settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+
+
+rule fit_baseline:
+    input:
+        stores=training_stores,
+        genomes=training_genomes,
+        intervals="<results>/folds/intervals.parquet",
+    output:
+        weights="<results>/models/baseline-{kind}/model.safetensors",
+        info="<results>/models/baseline-{kind}/model.json",
+    log:
+        "<logs>/fit_baseline/{kind}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="12h",
+    params:
+        folder=subpath(output.info, parent=True),
+        genomes=genomes_folder,
+        folds=section_json(settings.folds),
+        organisms=",".join(settings.organisms),
+        settings=section_json(settings.evaluation),
+        seed=settings.seed,
+    shell:
+        "megabase fit-baseline {input.stores:q} --kind {wildcards.kind} --intervals {input.intervals:q} "
+        "--folds {params.folds:q} --organisms {params.organisms} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
