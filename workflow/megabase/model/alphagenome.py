@@ -105,7 +105,12 @@ class AlphaGenome(nn.Module):
         return self.sequence_decoder(tokens.transpose(1, 2), skips)
 
     def embed_outputs(
-        self, tokens: Tensor, pair: Tensor, skips: list[Tensor], organism: Tensor, outputs: Collection[OutputType]
+        self,
+        tokens: Tensor,
+        pair: Tensor,
+        skips: list[Tensor],
+        organism: Tensor,
+        outputs: Collection[OutputType],
     ) -> Embeddings:
         """What the heads of `outputs` read; the decoder runs only if one of them predicts at 1 bp."""
         bp1 = bp128 = contacts = None

@@ -72,7 +72,9 @@ class ConvBlock(nn.Module):
         """
         gain, offset = self.rms_batch_norm.affine(x, axis=1)
         scaled = torch.addcmul(
-            (offset * GELU_SLOPE).view(1, -1, 1).to(x.dtype), x, (gain * GELU_SLOPE).view(1, -1, 1).to(x.dtype)
+            (offset * GELU_SLOPE).view(1, -1, 1).to(x.dtype),
+            x,
+            (gain * GELU_SLOPE).view(1, -1, 1).to(x.dtype),
         )
         active = F.silu(scaled, inplace=not torch.is_grad_enabled())
         if self.width > 1:

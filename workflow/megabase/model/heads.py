@@ -143,9 +143,7 @@ class JunctionHead(nn.Module):
             embed = Embed(sizes.n_organisms, 2 * self.biosamples * self.hidden)
             self.add_module(f"{kind}_logits", embed)
 
-    def _features(
-        self, kind: int, h: Tensor, positions: Tensor, organism: Tensor, span: slice
-    ) -> Tensor:
+    def _features(self, kind: int, h: Tensor, positions: Tensor, organism: Tensor, span: slice) -> Tensor:
         """Turned site features [B, K, biosamples of span, hidden]."""
         table = self.get_submodule(f"{SITE_KINDS[kind]}_logits")(organism).to(h.dtype)
         scale, offset = table.view(-1, 2, self.biosamples, self.hidden)[:, :, span].unbind(1)

@@ -118,11 +118,13 @@ class LayerNorm(nn.Module):
 def rope_frequencies(channels: int, max_position: int, device: torch.device | str = "cpu") -> Tensor:
     """Inverse wavelengths float32 [channels / 2] of the rotary positions.
 
-    Published form: 1 / (i + g_i), g a geometric series from 1 to max_position - n + 1.
+    Published form: 1 / (i + g_i), g a geometric series from 1 to max_position - n + 1. Sum and inverse are
+    rounded to float32 as the published code rounds them: at positions far into a window the phase is the
+    frequency times thousands, and shows the last bit.
     """
     n = channels // 2
-    wavelength = np.arange(n) + np.geomspace(1, max_position - n + 1, n)
-    return torch.from_numpy((1 / wavelength).astype(np.float32)).to(device)
+    series = np.geomspace(1, max_position - n + 1, n).astype(np.float32)
+    return torch.from_numpy(1 / (np.arange(n, dtype=np.float32) + series)).to(device)
 
 
 def rope_angles(positions: Tensor, channels: int, max_position: int) -> tuple[Tensor, Tensor]:

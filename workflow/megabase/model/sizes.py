@@ -105,9 +105,7 @@ class Sizes:
         return asdict(self) | {"channels": dict(self.channels)}
 
     @classmethod
-    def preset(
-        cls, name: str, channels: Mapping[str, int] | None = None, **overrides: float | int
-    ) -> Sizes:
+    def preset(cls, name: str, channels: Mapping[str, int] | None = None, **overrides: float | int) -> Sizes:
         """Sizes by name, with single sizes changed by `overrides`.
 
         name: `tiny` (two CPU cores, minutes), `small` (one GPU, a day) or `alphagenome` (the published
