@@ -48,7 +48,7 @@ def reverse_contacts(x: Tensor) -> Tensor:
 
 
 def reverse_sites(x: Tensor) -> Tensor:
-    """Splice-site classes int [B, S] (-1 stays), or logits or probabilities [B, S, 5], of the other strand."""
+    """Splice-site classes int [B, S] (-1 stays), or their logits or probabilities [B, S, 5], reversed."""
     if x.is_floating_point():
         return x.flip(1)[..., list(SITE_ORDER)]
     table = torch.tensor([*SITE_ORDER, -1], dtype=x.dtype, device=x.device)
@@ -73,10 +73,11 @@ def reverse_positions(positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def reverse_junctions(counts: Tensor, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Junctions [B, K, K, 2 B] (counts, predictions or a mask) and positions [B, 4, K] of the other strand."""
+    """Junctions [B, K, K, 2 B] (counts or a mask) and positions [B, 4, K] of the other strand."""
     reversed_positions, source = reverse_positions(positions, length)
     halves = []
-    for donor, half in zip((SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS), swap_halves(counts).chunk(2, -1)):
+    donors = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
+    for donor, half in zip(donors, swap_halves(counts).chunk(2, -1), strict=True):
         rows = source[:, donor, :, None, None].expand_as(half)
         columns = source[:, donor + 1, None, :, None].expand_as(half)
         halves.append(half.gather(1, rows).gather(2, columns))
@@ -95,9 +96,9 @@ def _reverse_at(output_type: OutputType, x: Tensor, partners: Tensor | None, res
     spec = OUTPUTS[output_type]
     if spec.kind is Kind.TRACKS:
         return reverse_tracks(x, partners, shift=spec.rc_shift if resolution == 1 else 0)
-    return {Kind.CONTACTS: reverse_contacts, Kind.SITES: reverse_sites, Kind.USAGE: reverse_usage}[spec.kind](
-        x
-    )
+    if spec.kind is Kind.CONTACTS:
+        return reverse_contacts(x)
+    return reverse_sites(x) if spec.kind is Kind.SITES else reverse_usage(x)
 
 
 def reverse_mask(output_type: OutputType, mask: Tensor, partners: Tensor | None) -> Tensor:

@@ -117,7 +117,7 @@ def junction_counts(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: int) 
 
 
 def junctions(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
-    """Loss of splice-junction counts [B, D, A, P]: how donors share acceptors and the other way, and totals."""
+    """Loss of splice-junction counts [B, D, A, P]: shares over donors and over acceptors, totals."""
     both = {"y_true": y_true, "y_pred": y_pred, "mask": mask}
     ratios = ratio_cross_entropy(**both, axis=1) + ratio_cross_entropy(**both, axis=2)
     counts = junction_counts(**both, axis=1) + junction_counts(**both, axis=2)
