@@ -234,7 +234,7 @@ class Engine:
         raw, genes, spans = [change[:0]], [], [before.spans[:0]]
         for gene in self.annotation.coding(case.overlaps):
             inside = (before.spans[:, 0] >= gene.start) & (before.spans[:, 1] <= gene.end)
-            inside &= torch.from_numpy(strands == gene.strand)
+            inside &= torch.from_numpy(strands == gene.strand) & (before.spans[:, 0] < before.spans[:, 1])
             chosen = torch.where(inside)[0]
             if len(chosen):
                 chosen = chosen[change[chosen].argmax(0).unique()]

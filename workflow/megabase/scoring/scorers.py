@@ -130,7 +130,7 @@ def parse_scorer(text: str) -> Scorer:
         raise ValueError(f"unknown scorer {text!r}; nearest name: {near}")
     if fields[0] not in {o.value for o in OutputType}:
         raise ValueError(
-            f"scorer {text!r}: unknown output type {fields[0]!r}; nearest: {_nearest(fields[0])}"
+            f"scorer {text!r}: unknown output type {fields[0]!r}; nearest name: {_nearest(fields[0])}"
         )
     output = OutputType(fields[0])
     if fields[1] == "center" and len(fields) == 4:
