@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megabase.augment import reverse_complement_example
-from megabase.channels import Channels
+from megabase.augment import reverse_complement_batch
+from megabase.channels import UNSTRANDED, Channels, TrackRows
 from megabase.examples import Example, Source, read_example
 from megabase.genome import Interval
 from megabase.seeds import generator
@@ -30,8 +30,9 @@ READ_AHEAD = 2  # batches that the background thread prepares before they are as
 class Batch:
     """Windows as tensors. sequence uint8 [B, S]; organism int64 [B]; one interval a row.
 
-    targets: as in the architecture page, by output type, with `splice_positions` and `gene_spans` int32
-    [B, G, 3] (start, end, strand 0/1; -1 padded). masks: bool [B, P] by output type, channels that exist.
+    targets: as in the architecture page, by output type, with `splice_positions`. masks: bool [B, P] by
+    output type, channels that exist. gene_masks: compact genes of the windows, `spans` int32 [B, G, 2] (start
+    and end of each body, -1 padded) and `channels` bool [B, G, P] (RNA-seq tracks of its strand); or empty.
     """
 
     sequence: Tensor
@@ -39,10 +40,11 @@ class Batch:
     intervals: list[Interval]
     targets: dict[str, Tensor]
     masks: dict[OutputType, Tensor]
+    gene_masks: dict[str, Tensor]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with all tensors on a device."""
-        move = {"targets": self.targets, "masks": self.masks}
+        move = {"targets": self.targets, "masks": self.masks, "gene_masks": self.gene_masks}
         moved = {k: {n: t.to(device) for n, t in v.items()} for k, v in move.items()}
         return replace(self, sequence=self.sequence.to(device), organism=self.organism.to(device), **moved)
 
@@ -106,8 +108,7 @@ def collate(
         output: torch.from_numpy(np.stack([channels.mask(output, o) for o in organisms]))
         for output in channels.widths
     }
-    spans = _pad_rows([e.genes for e in examples], (max(len(e.genes) for e in examples), 3))
-    values: dict[str, Tensor] = {"gene_spans": spans}
+    values: dict[str, Tensor] = {}
     if targets:
         sites = _site_count(examples)
         pairs = list(zip(examples, organisms, strict=True))
@@ -123,6 +124,43 @@ def collate(
         intervals=[e.interval for e in examples],
         targets=values,
         masks=masks,
+        gene_masks=_gene_masks(examples, organisms, channels),
+    )
+
+
+def _gene_masks(
+    examples: Sequence[Example], organisms: Sequence[str], channels: Channels
+) -> dict[str, Tensor]:
+    """Genes of the examples as in `Batch.gene_masks`; empty where there is none."""
+    most, rna = max(len(e.genes) for e in examples), OutputType.RNA_SEQ
+    if not most or rna not in channels.widths:
+        return {}
+    genes = _pad_rows([e.genes for e in examples], (most, 3))
+    strands = torch.from_numpy(np.stack([channels.strands(rna, o) for o in organisms]))
+    here = genes[..., 2:] >= 0
+    own = (strands[:, None] == genes[..., 2:]) | (strands[:, None] == UNSTRANDED)
+    return {"spans": genes[..., :2].contiguous(), "channels": own & here}
+
+
+def reverse_example(example: Example, tracks: TrackRows) -> Example:
+    """The example seen from the other strand. tracks: the organism's rows, for the strand partners."""
+    partners = {
+        output: torch.tensor([[int(row["strand_partner"]) for row in rows]])
+        for output, rows in tracks.items()
+        if OUTPUTS[output].kind is Kind.TRACKS
+    }
+    one = {
+        "sequence": example.sequence[None], "organism": torch.zeros(1, dtype=torch.int64),
+        "targets": {name: value[None] for name, value in example.targets.items()}, "masks": {},
+    }  # fmt: skip
+    turned = reverse_complement_batch(one, partners)
+    start, end, strand = example.genes.unbind(1)
+    length = example.sequence.numel()
+    return Example(
+        interval=replace(example.interval, strand="-"),
+        sequence=turned["sequence"][0],
+        targets={name: value[0] for name, value in turned["targets"].items()},
+        genes=torch.stack([length - end, length - start, 1 - strand], 1),
     )
 
 
@@ -191,7 +229,7 @@ class Windows:
         """One window, seen from the - strand if `reverse`."""
         source = self.sources[organism]
         example = read_example(source, interval, max_sites=self.plan.max_sites, targets=self.targets)
-        return reverse_complement_example(example, source.tracks) if reverse else example
+        return reverse_example(example, source.tracks) if reverse else example
 
     def batch(self, step: int) -> Batch:
         """The batch of `step`; depends on the plan's seed and on `step` alone."""

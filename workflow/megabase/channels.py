@@ -17,6 +17,8 @@ from megabase.spec import OUTPUTS, TRACK_COLUMNS, Kind, OutputType, SiteClass
 
 TrackRows = dict[OutputType, list[dict[str, Any]]]
 _HALVES = (Kind.USAGE, Kind.JUNCTIONS)
+STRAND_NUMBERS = {"+": 0, "-": 1}
+UNSTRANDED = 2
 
 
 def rows_by_output(rows: Sequence[Mapping[str, Any]], *, sites: bool = True) -> TrackRows:
@@ -40,9 +42,8 @@ def _site_row(index: int) -> dict[str, Any]:
     strand = name[-1] if index != SiteClass.NONE else "."
     row: dict[str, Any] = dict.fromkeys(TRACK_COLUMNS)
     partner = SiteClass.REVERSE_COMPLEMENT[index]
-    return row | {
-        "name": name, "output_type": OutputType.SPLICE_SITES.value, "strand": strand, "strand_partner": partner,
-    }  # fmt: skip
+    output = OutputType.SPLICE_SITES.value
+    return row | {"name": name, "output_type": output, "strand": strand, "strand_partner": partner}
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,10 @@ class Channels:
             values = np.array([row.get("nonzero_mean") or 1.0 for row in rows], np.float32)
             means[number, self.index(output, organism)] = np.where(np.isfinite(values), values, 1.0)
         return means
+
+    def strands(self, output: OutputType, organism: str) -> np.ndarray:
+        """int8 [P]: 0 for + channels, 1 for -, 2 for unstranded ones, -1 for padding."""
+        strands = np.full(self.widths[output], -1, np.int8)
+        rows = self.tracks[organism].get(output, [])
+        strands[self.index(output, organism)] = [STRAND_NUMBERS.get(r["strand"], UNSTRANDED) for r in rows]
+        return strands

@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megabase.channels import TrackRows, rows_by_output
+from megabase.channels import STRAND_NUMBERS, TrackRows, rows_by_output
 from megabase.genome import Genes, Genome, Interval
 from megabase.shards import ShardStore, densify
 from megabase.spec import OUTPUTS, TOKEN, TRACK_OUTPUTS, Kind, OutputType
-
-GENE_STRANDS = {"+": 0, "-": 1}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Source:
 
     def __post_init__(self) -> None:
         rows = self.store.tracks.to_dicts()
-        object.__setattr__(self, "tracks", rows_by_output(rows, sites=self.store.has_sites))
+        object.__setattr__(self, "tracks", rows_by_output(rows, sites=self.store.has_splicing))
 
 
 @dataclass
@@ -67,28 +65,33 @@ def splice_targets(
     """
     found = store.splicing(interval.chrom, interval.start, interval.length, max_sites)
     classes = torch.from_numpy(found.classes.astype(np.int64))
+    sites = max(1, int((found.positions >= 0).sum(-1).max()))  # the rest of a row is padding
     targets: dict[str, Tensor] = {
         OutputType.SPLICE_SITES: classes,
-        "splice_positions": torch.from_numpy(found.positions.astype(np.int64)),
+        "splice_positions": torch.from_numpy(found.positions[:, :sites].astype(np.int64)),
     }
     if OutputType.SPLICE_SITE_USAGE in tracks:
         usage = torch.zeros(interval.length, len(tracks[OutputType.SPLICE_SITE_USAGE]))
         usage[classes < 0] = torch.nan
-        usage[torch.from_numpy(found.usage_indices.astype(np.int64))] = torch.from_numpy(found.usage_values)
+        where, values = found.usage
+        usage[torch.from_numpy(where.astype(np.int64))] = torch.from_numpy(values)
         targets[OutputType.SPLICE_SITE_USAGE] = usage
     if OutputType.SPLICE_JUNCTIONS in tracks:
-        targets[OutputType.SPLICE_JUNCTIONS] = torch.from_numpy(found.counts)
+        counts = torch.zeros(sites, sites, found.channels)
+        index, values = found.junctions
+        counts[tuple(torch.from_numpy(index.T.astype(np.int64)))] = torch.from_numpy(values)
+        targets[OutputType.SPLICE_JUNCTIONS] = counts
     return targets
 
 
 def gene_spans(genes: Genes | None, interval: Interval) -> Tensor:
-    """int32 [G, 3] (start, end, strand 0/1) of the gene bodies in the interval, relative and clipped to it."""
+    """int32 [G, 3] (start, end, strand 0/1) of the gene bodies in the interval, relative and clipped."""
     if genes is None:
         return torch.zeros(0, 3, dtype=torch.int32)
     found = genes.overlapping(interval).select("start", "end", "strand")
     start = np.clip(found["start"].to_numpy() - interval.start, 0, interval.length)
     end = np.clip(found["end"].to_numpy() - interval.start, 0, interval.length)
-    strand = np.array([GENE_STRANDS.get(s, 0) for s in found["strand"]], dtype=np.int64)
+    strand = np.array([STRAND_NUMBERS.get(s, 0) for s in found["strand"]], dtype=np.int64)
     return torch.from_numpy(np.stack([start, end, strand], 1).astype(np.int32).reshape(-1, 3))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,10 +21,12 @@ from torch import Tensor
 from megabase.objective import training_loss
 from megabase.seeds import torch_generator
 from megabase.sequence import one_hot
+from megabase.spec import TRACK_OUTPUTS
 
 if TYPE_CHECKING:
     from megabase.batches import Batch
     from megabase.config import TrainSettings
+    from megabase.model import AlphaGenome
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -64,26 +66,38 @@ def repeatable(threads: int | None = None) -> Iterator[None]:
         torch.set_num_threads(count)
 
 
-def make_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+def make_optimizer(model: AlphaGenome, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW over all parameters that are trained."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     decay = settings.weight_decay
     return torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay, fused=True)
 
 
-def batch_loss(
-    model: torch.nn.Module, batch: Batch, settings: TrainSettings
-) -> tuple[Tensor, dict[str, Tensor]]:
+def dense_genes(batch: Batch) -> dict[str, Tensor] | None:
+    """Gene masks of the objective: `bodies` bool [B, G, S], `channels` bool [B, G, P]; None without genes."""
+    if not batch.gene_masks:
+        return None
+    place = torch.arange(batch.sequence.shape[1], device=batch.sequence.device)
+    start, end = batch.gene_masks["spans"].unbind(-1)
+    bodies = (place >= start[..., None]) & (place < end[..., None])
+    return {"bodies": bodies, "channels": batch.gene_masks["channels"]}
+
+
+def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss, and the loss of every head, of one batch that is on the model's device."""
-    codes, mixed = batch.sequence, settings.precision == "bfloat16"
-    context = torch.autocast(codes.device.type, torch.bfloat16) if mixed else nullcontext()
-    with context:
-        positions = batch.targets.get("splice_positions")
-        predictions = model(one_hot(codes), batch.organism, splice_positions=positions)
-    return training_loss(predictions, batch.targets, batch.masks, settings)
+    sequence = one_hot(batch.sequence).to(getattr(torch, settings.precision))
+    positions = batch.targets.get("splice_positions")
+    predictions = model(sequence, batch.organism, splice_positions=positions)
+    means = {o: model.track_mean(o) for o in predictions if o in TRACK_OUTPUTS}
+    wanted = settings.gene_loss_weight > 0
+    return training_loss(
+        predictions, batch.targets, batch.masks,
+        organism=batch.organism, track_means=means, segment_bases=settings.segment_bases,
+        gene_loss_weight=settings.gene_loss_weight, gene_masks=dense_genes(batch) if wanted else None,
+    )  # fmt: skip
 
 
-def gradient_norm(model: torch.nn.Module, limit: float) -> float:
+def gradient_norm(model: AlphaGenome, limit: float) -> float:
     """Global gradient norm; gradients are scaled down to `limit` where it is positive and exceeded."""
     parameters = [p for p in model.parameters() if p.grad is not None]
     return float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf))
@@ -101,7 +115,7 @@ def _require_finite(loss: Tensor, parts: dict[str, Tensor], batch: Batch, step: 
 
 
 def train_step(
-    model: torch.nn.Module,
+    model: AlphaGenome,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     settings: TrainSettings,

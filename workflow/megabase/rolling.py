@@ -28,7 +28,7 @@ Row = tuple[int, str, str, float]  # step, split, quantity, value
 
 @dataclass
 class Progressed:
-    """How far a run is: steps done, rows of the loss curve, and per-step values not yet averaged into rows."""
+    """How far a run is: steps done, rows of the loss curve, and values not yet averaged into rows."""
 
     step: int = 0
     rows: list[Row] = field(default_factory=list)

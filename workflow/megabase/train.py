@@ -45,7 +45,7 @@ def mean_rows(step: int, split: str, values: list[dict[str, float]]) -> list[Row
 
 @torch.no_grad()
 def validation_rows(
-    model: torch.nn.Module, batches: Iterable[Batch], settings: TrainSettings, step: int
+    model: AlphaGenome, batches: Iterable[Batch], settings: TrainSettings, step: int
 ) -> list[Row]:
     """Rows of split `valid`: mean losses over unaugmented batches, in evaluation mode."""
     model.eval()
@@ -58,7 +58,7 @@ def validation_rows(
 
 
 def train(
-    model: torch.nn.Module,
+    model: AlphaGenome,
     next_batch: Callable[[int], Batch],
     targets_of: TargetsOf,
     settings: TrainSettings,
@@ -95,7 +95,7 @@ def train(
 
 def _record(
     done: Progressed,
-    model: torch.nn.Module,
+    model: AlphaGenome,
     settings: TrainSettings,
     validation: Callable[[], Iterable[Batch]] | None,
 ) -> None:
@@ -153,13 +153,8 @@ def split_windows(
     return splits
 
 
-def make_model(channels: Channels, settings: ModelSettings, *, dropout: float, seed: int) -> AlphaGenome:
+def make_model(channels: Channels, sizes: Sizes, seed: int) -> AlphaGenome:
     """A fresh network for these channels; track means are the tracks' nonzero_mean (1 where missing)."""
-    sizes = Sizes.preset(
-        settings.preset,
-        channels=channels.widths,
-        **{"n_organisms": len(channels.organisms), "dropout": dropout} | dict(settings.overrides),
-    )
     model = AlphaGenome(sizes, seed=seed)
     for output in channels.widths:
         if OUTPUTS[output].kind is Kind.TRACKS:
@@ -179,14 +174,18 @@ def plan_of(settings: TrainSettings, seed: int) -> Plan:
     )
 
 
+def track_tables(channels: Channels) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """JSON-ready track rows by organism and output type."""
+    return {o: {str(k): rows for k, rows in channels.tracks[o].items()} for o in channels.organisms}
+
+
 def describe(
     name: str, channels: Channels, *, scheme: str, seed: int, window: int, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `model.json` tells beside the sizes: names, seed, settings, and the tracks of every organism."""
-    tracks = {o: {str(k): rows for k, rows in channels.tracks[o].items()} for o in channels.organisms}
     return {
         "name": name, "predictor": "alphagenome", "scheme": scheme, "seed": seed, "window": window,
-        "organisms": list(channels.organisms), "settings": dict(settings), "tracks": tracks,
+        "organisms": list(channels.organisms), "settings": dict(settings), "tracks": track_tables(channels),
     }  # fmt: skip
 
 
@@ -311,7 +310,12 @@ def train_teacher(
         output.name, setup.channels, scheme=scheme, seed=seed, window=fold_settings.window,
         settings={"train": settings.model_dump(mode="json"), "model": model_settings.model_dump(mode="json")},
     )  # fmt: skip
-    model = make_model(setup.channels, model_settings, dropout=settings.dropout, seed=seed).to(device)
+    sizes = Sizes.preset(
+        model_settings.preset,
+        channels=setup.channels.widths,
+        **{"n_organisms": len(organisms), "dropout": settings.dropout} | model_settings.overrides,
+    )
+    model = make_model(setup.channels, sizes, seed).to(device)
     return run(
         setup, model, lambda batch, _: batch, settings, output, description, measured=True, threads=threads
     )

@@ -1,1 +1,1 @@
-"""Metrics of track evaluation; each module turns windows into per-window sums, so that intervals are cheap."""
+"""Metrics of track evaluation; each turns windows into per-window sums, so that intervals are cheap."""

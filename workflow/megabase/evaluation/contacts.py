@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from megabase.evaluation.correlation import correlate, moments
@@ -14,7 +16,7 @@ def distance_classes(bins: int) -> list[tuple[int, int]]:
     edges = [1]
     while edges[-1] < bins:
         edges.append(2 * edges[-1])
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 class ContactCorrelation:

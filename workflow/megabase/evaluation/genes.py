@@ -24,7 +24,7 @@ PSEUDOCOUNT = 0.001
 
 @dataclass(frozen=True, slots=True)
 class GeneSpans:
-    """Exonic bases of one gene inside one window. spans int [n, 2] relative to it; length: all exonic bases."""
+    """Exonic bases of one gene inside one window. spans int [n, 2] relative to it; length: all bases."""
 
     gene_id: str
     strand: str
@@ -46,7 +46,7 @@ class StrandedColumn:
 
 
 def stranded_columns(rows: Sequence[dict[str, Any]]) -> list[StrandedColumn]:
-    """Samples of the tracks `rows` of one output type; a strand pair is one, under the name of its + track."""
+    """Samples of the tracks `rows` of one output type; a strand pair is one, named as its + track."""
     columns = []
     for channel, row in enumerate(rows):
         partner = int(row["strand_partner"])
@@ -101,7 +101,7 @@ def _best_window(
 
 
 def log_expression(values: np.ndarray, gene: GeneSpans, columns: Sequence[StrandedColumn]) -> np.ndarray:
-    """log(mean exon coverage + 0.001) float64 [columns] of values [S, P]; NaN where too little is measured."""
+    """log(mean exon coverage + 0.001) float64 [columns] of values [S, P]; NaN where hardly measured."""
     channels = [column.channel(gene.strand) for column in columns]
     exonic = np.concatenate([values[start:end, channels] for start, end in gene.spans]).astype(np.float64)
     known = np.isfinite(exonic)
