@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megabase.config import VariantSetSettings
 from megabase.files import FileError, read_table
 from megabase.genome import Genome, Interval, prepare_genome
 from megabase.sequence import decode
@@ -121,10 +122,19 @@ def test_nothing_is_lost_or_doubled(
 
 
 def split(
-    vcf: Path, genome: Genome, folder: Path, n_chunks: int, **options: int
+    vcf: Path,
+    genome: Genome,
+    folder: Path,
+    n_chunks: int,
+    max_variants: int | None = None,
+    seed: int = 0,
+    max_allele: int = 10,
 ) -> tuple[list[pl.DataFrame], pl.DataFrame]:
     paths = [folder / f"{k}.parquet" for k in range(n_chunks)]
-    split_variants(vcf, genome.folder, paths, folder / "r.parquet", **({"max_allele": 10} | options))
+    settings = VariantSetSettings(genome="toy1", max_variants=max_variants)
+    split_variants(
+        vcf, paths, folder / "r.parquet", genome.folder, settings, max_allele=max_allele, seed=seed
+    )
     return [read_table(path, "variants") for path in paths], read_table(folder / "r.parquet", "rejected")
 
 
