@@ -14,6 +14,27 @@ from typing import Annotated
 import typer
 
 from megabase import config, logs
+from megabase.options import (
+    Device,
+    Folds,
+    GenesFolder,
+    GenomeFolder,
+    GenomesFolder,
+    Intervals,
+    Manifest,
+    Model,
+    Organisms,
+    Output,
+    Paths,
+    Scheme,
+    Seed,
+    Settings,
+    device_of,
+    folder_of,
+    genomes_of,
+    optional,
+    rows_of,
+)
 
 app = typer.Typer(
     name="megabase",
@@ -23,23 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
-Settings = Annotated[str, typer.Option(help="JSON, or a YAML file, of this command's section of the config")]
-Seed = Annotated[int, typer.Option(help="seed of every random draw")]
-GenomeFolder = Annotated[Path, typer.Option("--genome", help="genome folder made by prepare-genome")]
-GenesFolder = Annotated[
-    str, typer.Option("--genes", help="folder made by prepare-genes; empty: no gene models")
-]
-GenomesFolder = Annotated[Path, typer.Option(help="folder that holds a genome folder for every organism")]
-Manifest = Annotated[Path, typer.Option(help="manifest of the release; tells what each file is")]
-Model = Annotated[Path, typer.Option(help="model folder")]
-Intervals = Annotated[Path, typer.Option(help="windows by fold, made by assign-folds")]
-Folds = Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `folds`")]
-Scheme = Annotated[str, typer.Option(help="fold scheme: which windows are held out")]
-Organisms = Annotated[str, typer.Option(help="organisms in model index order, joined by commas")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
-
 
 def main() -> None:
     """Run the command line; a bad input ends in one line `error: ...` and exit code 1."""
@@ -48,37 +52,6 @@ def main() -> None:
     except (ValueError, OSError) as error:  # FileError is a ValueError; settings and files are the user's
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(1)
-
-
-def _folder(path: Path) -> Path:
-    """The folder that a path names itself, or through the file in it that describes it."""
-    return path if path.is_dir() else path.parent
-
-
-def _optional(path: str) -> Path | None:
-    return Path(path) if path else None
-
-
-def _device(name: str) -> str:
-    import torch
-
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _rows(paths: list[Path], manifest: Path) -> list[dict]:
-    """Manifest rows of raw files, in the order of the files."""
-    from megabase.sources.groups import Sheet
-    from megabase.sources.manifest import read_manifest
-
-    sheet = Sheet(read_manifest(manifest).to_dicts(), str(manifest))
-    return [sheet.row_at(path) for path in paths]
-
-
-def _genomes(folder: Path, organisms: str) -> tuple[list[str], list[Path], list[Path | None]]:
-    """Names of organisms, their genome folders, and their gene folders (none where a genome has none)."""
-    names = organisms.split(",")
-    genomes = [folder / name for name in names]
-    return names, genomes, [genome / "genes" if (genome / "genes").is_dir() else None for genome in genomes]
 
 
 @app.command()
@@ -142,7 +115,7 @@ def prepare_genes(
     from megabase import genes
 
     logs.start("prepare-genes")
-    genes.prepare_genes(gtf, _folder(genome), output)
+    genes.prepare_genes(gtf, folder_of(genome), output)
 
 
 @app.command()
@@ -161,13 +134,13 @@ def normalize_track(
     given = config.parse_settings(config.TrackSettings, settings)
     logs.start("normalize-track", config_hash=given.hash())
     coverage.normalize_track(
-        _rows(inputs, manifest),
+        rows_of(inputs, manifest),
         inputs,
-        _folder(genome),
+        folder_of(genome),
         output,
         given,
-        _optional(regions),
-        _optional(blacklist),
+        optional(regions),
+        optional(blacklist),
     )
 
 
@@ -180,7 +153,7 @@ def normalize_contacts(
 
     given = config.parse_settings(config.TrackSettings, settings)
     logs.start("normalize-contacts", config_hash=given.hash())
-    contacts.normalize_contacts(_rows(inputs, manifest), inputs, _folder(genome), output, given)
+    contacts.normalize_contacts(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
 @app.command()
@@ -192,7 +165,7 @@ def normalize_splicing(
 
     given = config.parse_settings(config.TrackSettings, settings)
     logs.start("normalize-splicing", config_hash=given.hash())
-    splicing.normalize_splicing(_rows(inputs, manifest), inputs, _folder(genome), output, given)
+    splicing.normalize_splicing(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
 @app.command()
@@ -219,7 +192,7 @@ def assign_folds(
 
     given = config.parse_settings(config.FoldSettings, settings)
     logs.start("assign-folds", seed=seed, config_hash=given.hash())
-    folders = [_folder(path) for path in genomes]
+    folders = [folder_of(path) for path in genomes]
     folds.assign_folds(folders, output, given, splits=[Path(path) for path in splits.split()], seed=seed)
 
 
@@ -232,11 +205,11 @@ def write_shards(
     settings: Settings = "",
 ) -> None:
     """Write the training store of an organism."""
-    from megabase import shards
+    from megabase.shards import writer
 
     given = config.parse_settings(config.ShardSettings, settings)
     logs.start("write-shards", config_hash=given.hash())
-    shards.write_shards(tracks, table, _folder(genome), output, given)
+    writer.write_shards(table, tracks, folder_of(genome), output, given)
 
 
 @app.command()
@@ -258,11 +231,11 @@ def train_teacher(
 
     given = config.parse_settings(config.TrainSettings, settings)
     logs.start("train-teacher", seed=seed, config_hash=given.hash())
-    names, sequences, genes = _genomes(genomes, organisms)
+    names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
         stores, sequences, genes, intervals, output, scheme, seed, given,
         config.parse_settings(config.ModelSettings, model), config.parse_settings(config.FoldSettings, folds),
-        names, device=_device(device),
+        names, device=device_of(device),
     )  # fmt: skip
 
 
@@ -284,10 +257,11 @@ def distill_student(
 
     given = config.parse_settings(config.DistillSettings, settings)
     logs.start("distill-student", seed=seed, config_hash=given.hash())
-    names, sequences, genes = _genomes(genomes, organisms)
+    names, sequences, genes = genomes_of(genomes, organisms)
     distill.distill_student(
-        [_folder(path) for path in teachers], [stores / name for name in names], sequences, genes, intervals,
-        output, seed, given, config.parse_settings(config.FoldSettings, folds), names, device=_device(device),
+        [folder_of(path) for path in teachers], [stores / name for name in names], sequences, genes,
+        intervals, output, seed, given, config.parse_settings(config.FoldSettings, folds), names,
+        device=device_of(device),
     )  # fmt: skip
 
 
@@ -306,7 +280,10 @@ def split_variants(
 
     given = config.parse_settings(config.VariantSetSettings, settings)
     logs.start("split-variants", seed=seed, config_hash=given.hash())
-    variants.split_variants(vcf, chunks, rejected, _folder(genome), given, max_allele=max_allele, seed=seed)
+    variants.split_variants(
+        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
+        seed=seed, config_hash=given.hash(),
+    )  # fmt: skip
 
 
 @app.command()
@@ -326,8 +303,8 @@ def score_variants(
     given = config.parse_settings(config.ScoringSettings, settings)
     logs.start("score-variants", config_hash=given.hash())
     chunks.score_variants(
-        variants, _folder(model), _folder(genome), _optional(genes), output, given,
-        polya_sites=_optional(polya_sites), device=_device(device),
+        variants, folder_of(model), folder_of(genome), optional(genes), output, given,
+        polya_sites=optional(polya_sites), device=device_of(device),
     )  # fmt: skip
 
 
@@ -339,6 +316,156 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
     given = config.parse_settings(config.ScoringSettings, settings)
     logs.start("calibrate-scores", seed=seed, config_hash=given.hash())
     calibration.calibrate_scores(chunks, output, given, seed=seed)
+
+
+@app.command()
+def merge_scores(
+    chunks: Paths,
+    rejected: Annotated[Path, typer.Option(help="rejected.parquet of split-variants")],
+    model: Model,
+    output: Output,
+    calibration: Annotated[str, typer.Option(help="calibration.json of the model; empty: no quantiles")] = "",
+) -> None:
+    """Join the chunks of a variant set into its scores, with quantiles."""
+    from megabase.scoring import store
+
+    logs.start("merge-scores")
+    store.merge_scores(chunks, rejected, optional(calibration), folder_of(model), output)
+
+
+@app.command()
+def fit_baseline(
+    stores: Paths,
+    genomes: GenomesFolder,
+    intervals: Intervals,
+    folds: Folds,
+    organisms: Organisms,
+    output: Output,
+    settings: Settings = "",
+) -> None:
+    """Fit the plain model that the output folder is named after: baseline-mean or baseline-kmer."""
+    from megabase.predictors import baselines
+
+    given = config.parse_settings(config.EvaluationSettings, settings)
+    logs.start("fit-baseline", config_hash=given.hash())
+    names, sequences, _ = genomes_of(genomes, organisms)
+    fold_settings = config.parse_settings(config.FoldSettings, folds)
+    baselines.fit_baseline(stores, sequences, intervals, output, given, fold_settings, names)
+
+
+@app.command()
+def evaluate_tracks(
+    model: Annotated[Path, typer.Argument(help="model folder")],
+    store: Annotated[Path, typer.Option(help="training store of the organism")],
+    genome: GenomeFolder,
+    intervals: Intervals,
+    folds: Folds,
+    organism: Annotated[str, typer.Option(help="organism to evaluate on")],
+    output: Output,
+    genes: GenesFolder = "",
+    settings: Settings = "",
+    seed: Seed = 0,
+    device: Device = "",
+) -> None:
+    """Compare a model's predictions with the measured tracks of held-out windows."""
+    from megabase import evaluate
+
+    given = config.parse_settings(config.EvaluationSettings, settings)
+    logs.start("evaluate-tracks", seed=seed, config_hash=given.hash())
+    evaluate.evaluate_tracks(
+        folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
+        config.parse_settings(config.FoldSettings, folds), organism, seed=seed, device=device_of(device),
+    )  # fmt: skip
+
+
+@app.command()
+def prepare_benchmark(
+    tables: Annotated[list[str], typer.Argument(help="path, path=tissue or path=tissue=ontology term")],
+    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    genome: GenomeFolder,
+    settings: Settings,
+    output: Output,
+    genes: GenesFolder = "",
+    seed: Seed = 0,
+) -> None:
+    """Turn measured effects into a benchmark's table and the VCF of its variants."""
+    from megabase.benchmark import tasks
+
+    given = config.parse_settings(config.BenchmarkSettings, settings)
+    logs.start("prepare-benchmark", seed=seed, config_hash=given.hash())
+    tasks.prepare_benchmark(tables, folder_of(genome), optional(genes), output, given, name, seed)
+
+
+@app.command()
+def evaluate_benchmark(
+    table: Annotated[Path, typer.Argument(help="table of prepare-benchmark")],
+    scores: Annotated[Path, typer.Argument(help="scores of the benchmark's variants")],
+    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    model: Annotated[str, typer.Option(help="name of the model that made the scores")],
+    settings: Settings,
+    output: Output,
+    seed: Seed = 0,
+) -> None:
+    """Measure a model's scores against a benchmark."""
+    from megabase.benchmark import results
+
+    given = config.parse_settings(config.BenchmarkSettings, settings)
+    logs.start("evaluate-benchmark", seed=seed, config_hash=given.hash())
+    results.evaluate_benchmark(table, scores, model, output, given, name, seed)
+
+
+@app.command()
+def evaluate_baselines(
+    table: Annotated[Path, typer.Argument(help="table of prepare-benchmark")],
+    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    genome: GenomeFolder,
+    settings: Settings,
+    output: Output,
+    seed: Seed = 0,
+) -> None:
+    """Measure distances, GC change and k-mer change against a benchmark."""
+    from megabase.benchmark import results
+
+    given = config.parse_settings(config.BenchmarkSettings, settings)
+    logs.start("evaluate-baselines", seed=seed, config_hash=given.hash())
+    results.evaluate_baselines(table, folder_of(genome), output, given, name, seed)
+
+
+@app.command()
+def query_scores(
+    scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
+    variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
+    region: Annotated[str, typer.Option(help="chrom:start-end, 1-based and closed")] = "",
+    gene: Annotated[str, typer.Option(help="gene id or name")] = "",
+    biosample: Annotated[str, typer.Option(help="biosample name or ontology term")] = "",
+    scorer: Annotated[str, typer.Option(help="name of a scorer")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="TSV to write; empty: print")] = "",
+) -> None:
+    """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
+    from megabase.scoring import query
+
+    conditions = {
+        "variant": variant,
+        "region": region,
+        "gene": gene,
+        "biosample": biosample,
+        "scorer": scorer,
+    }
+    wanted = {key: value for key, value in conditions.items() if value}
+    if output:
+        query.tidy_scores(scores, output, **wanted)
+    else:
+        sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
+
+
+@app.command()
+def document_config(
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of the checkout")] = Path("."),
+) -> None:
+    """Write config/README.md and workflow/schemas/config.schema.json from the settings classes."""
+    from megabase import document
+
+    document.document_config(output)
 
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ class Config(Section):
         if wanted - set(self.folds.schemes):
             missing = ", ".join(sorted(wanted - set(self.folds.schemes)))
             raise ValueError(f"folds.schemes: {missing} missing, teachers are trained by it")
-        if self.scoring.background not in self.variants:
+        if self.variant_sets and self.scoring.background not in self.variants:
             raise ValueError(f"scoring.background: {self.scoring.background} has no entry under variants")
         for name, item in self.variants.items():
             if item.vcf is None and name not in self.benchmarks:
@@ -308,8 +308,14 @@ class Config(Section):
 
     @property
     def models(self) -> list[str]:
-        """Names of every model that is evaluated."""
+        """Names of every model, the plain ones included."""
         return [*self.trained_models, *self.evaluation.baselines]
+
+    @property
+    def evaluated_models(self) -> list[str]:
+        """Names of the models that have held-out windows to be evaluated on."""
+        schemes, splits = self.folds.schemes, self.evaluation.splits
+        return [m for m in self.models if any(getattr(schemes[self.scheme_of(m)], s) for s in splits)]
 
     @property
     def variant_sets(self) -> list[str]:

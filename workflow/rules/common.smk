@@ -212,10 +212,6 @@ def member_seed(wildcards):
     return settings.member_seed(int(wildcards.seed))
 
 
-def model_scheme(wildcards):
-    return settings.scheme_of(wildcards.model)
-
-
 def variant_settings(wildcards):
     return section_json(settings.variant_set(wildcards.variants))
 
@@ -224,6 +220,11 @@ def background_chunks(wildcards):
     """Raw scores of the variants that calibrate a model's quantiles."""
     name = settings.scoring.background
     return gather.variants(f"<results>/chunks/{name}/{wildcards.model}/{{scatteritem}}")
+
+
+def folder_of_files(wildcards, output):
+    """Folder that all outputs of a job lie in."""
+    return str(Path(output.files[0]).parent)
 
 
 def genomes_folder(wildcards, input):

@@ -20,11 +20,10 @@ rule evaluate_tracks:
         mem="8GB",
         runtime="12h",
     params:
-        scheme=model_scheme,
         folds=section_json(settings.folds),
         settings=section_json(settings.evaluation),
         seed=settings.seed,
     shell:
         "megabase evaluate-tracks {input.model:q} --store {input.store:q} --genome {input.genome:q} "
-        "--genes={input.genes:q} --intervals {input.intervals:q} --scheme {params.scheme:q} --folds {params.folds:q} "
-        "--settings {params.settings:q} --seed {params.seed} -o {output.table:q} &> {log:q}"
+        "--genes={input.genes:q} --intervals {input.intervals:q} --folds {params.folds:q} "
+        "--organism {wildcards.organism} --settings {params.settings:q} --seed {params.seed} -o {output.table:q} &> {log:q}"

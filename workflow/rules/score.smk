@@ -77,7 +77,7 @@ rule merge_scores:
         chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}"),
         rejected="<results>/variants/{variants}/rejected.parquet",
         calibration="<results>/models/{model}/calibration.json",
-        genome=variant_genome,
+        model="<results>/models/{model}/model.json",
     output:
         scores=directory("<results>/scores/{variants}/{model}"),
     log:
@@ -89,7 +89,7 @@ rule merge_scores:
         runtime="4h",
     shell:
         "megabase merge-scores {input.chunks:q} --rejected {input.rejected:q} --calibration {input.calibration:q} "
-        "--genome {input.genome:q} -o {output.scores:q} &> {log:q}"
+        "--model {input.model:q} -o {output.scores:q} &> {log:q}"
 
 
 rule explain_variant:

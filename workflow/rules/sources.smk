@@ -12,7 +12,7 @@ rule simulate_demo:
         mem="4GB",
         runtime="30m",
     params:
-        folder=demo_folder,
+        folder=folder_of_files,
         seed=settings.seed,
     shell:
         "megabase simulate-demo -o {params.folder:q} --seed {params.seed} &> {log:q}"

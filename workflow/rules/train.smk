@@ -28,7 +28,8 @@ rule train_teacher:
         settings=section_json(settings.teachers.train),
         seed=member_seed,
     shell:
-        "megabase train-teacher {input.stores:q} --scheme {wildcards.scheme} --genomes {params.genomes:q} --intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
+        "megabase train-teacher {input.stores:q} --scheme {wildcards.scheme} --genomes {params.genomes:q} "
+        "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
         "--model {params.model:q} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
 
 
@@ -65,7 +66,8 @@ rule distill_student:
         settings=section_json(settings.student.distill),
         seed=member_seed,
     shell:
-        "megabase distill-student {input.teachers:q} --stores {params.stores:q} --genomes {params.genomes:q} --intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
+        "megabase distill-student {input.teachers:q} --stores {params.stores:q} --genomes {params.genomes:q} "
+        "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
         "--settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
 
 
@@ -90,7 +92,7 @@ rule fit_baseline:
         folds=section_json(settings.folds),
         organisms=",".join(settings.organisms),
         settings=section_json(settings.evaluation),
-        seed=settings.seed,
     shell:
-        "megabase fit-baseline {input.stores:q} --kind {wildcards.kind} --intervals {input.intervals:q} "
-        "--folds {params.folds:q} --organisms {params.organisms} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+        "megabase fit-baseline {input.stores:q} --genomes {params.genomes:q} --intervals {input.intervals:q} "
+        "--folds {params.folds:q} --organisms {params.organisms} --settings {params.settings:q} "
+        "-o {params.folder:q} &> {log:q}"

@@ -1,0 +1,56 @@
+"""What the subcommands share: their options, and what a path or name given on the command line stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
+Settings = Annotated[str, typer.Option(help="JSON, or a YAML file, of this command's section of the config")]
+Seed = Annotated[int, typer.Option(help="seed of every random draw")]
+GenomeFolder = Annotated[Path, typer.Option("--genome", help="genome folder made by prepare-genome")]
+GenesFolder = Annotated[
+    str, typer.Option("--genes", help="folder made by prepare-genes; empty: no gene models")
+]
+GenomesFolder = Annotated[Path, typer.Option(help="folder that holds a genome folder for every organism")]
+Manifest = Annotated[Path, typer.Option(help="manifest of the release; tells what each file is")]
+Model = Annotated[Path, typer.Option(help="model folder")]
+Intervals = Annotated[Path, typer.Option(help="windows by fold, made by assign-folds")]
+Folds = Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `folds`")]
+Scheme = Annotated[str, typer.Option(help="fold scheme: which windows are held out")]
+Organisms = Annotated[str, typer.Option(help="organisms in model index order, joined by commas")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that a path names itself, or through the file in it that describes it."""
+    return path if path.is_dir() else path.parent
+
+
+def optional(path: str) -> Path | None:
+    return Path(path) if path else None
+
+
+def device_of(name: str) -> str:
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rows_of(paths: list[Path], manifest: Path) -> list[dict]:
+    """Manifest rows of raw files, in the order of the files."""
+    from megabase.sources.groups import Sheet
+    from megabase.sources.manifest import read_manifest
+
+    sheet = Sheet(read_manifest(manifest).to_dicts(), str(manifest))
+    return [sheet.row_at(path) for path in paths]
+
+
+def genomes_of(folder: Path, organisms: str) -> tuple[list[str], list[Path], list[Path | None]]:
+    """Names of organisms, their genome folders, and their gene folders (none where a genome has none)."""
+    names = organisms.split(",")
+    genomes = [folder / name for name in names]
+    return names, genomes, [genome / "genes" if (genome / "genes").is_dir() else None for genome in genomes]
