@@ -99,7 +99,10 @@ def _header(chromosomes: Mapping[str, np.ndarray]) -> bytes:
 
 
 def write_bam(
-    path: Path, chromosomes: Mapping[str, np.ndarray], cuts: Mapping[str, tuple[np.ndarray, np.ndarray]], assay: str
+    path: Path,
+    chromosomes: Mapping[str, np.ndarray],
+    cuts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    assay: str,
 ) -> None:
     """Write single-end reads. cuts: chromosome -> (position int [N], is on the - strand bool [N])."""
     length, parts, first = READ_LENGTH[assay], [_header(chromosomes)], 1

@@ -18,7 +18,9 @@ from megabase.simulate.slots import (
     repeat_families,
 )
 
-SUBSTITUTION = 0.27  # share of unprotected bases of an orthologous slot that are redrawn (a quarter stay equal)
+SUBSTITUTION = (
+    0.27  # share of unprotected bases of an orthologous slot that are redrawn (a quarter stay equal)
+)
 INDEL = 1 / 150  # indels a base of it
 ORTHOLOGOUS = 0.7  # share of the second species' slots that are copies
 BLOCK = 6  # neighbouring slots that stay together
@@ -100,7 +102,9 @@ def new_genome(seed: int, organism: str, lengths: dict[str, int]) -> DemoGenome:
             slots.append(desert(rng, UNKNOWN_RUN + 2_000, families, UNKNOWN_RUN))
         while sum(len(slot.codes) for slot in slots) < size:
             empty = rng.random() < DESERT_SHARE
-            slots.append(desert(rng, int(rng.integers(3000, 6000)), families) if empty else gene_slot(rng, families))
+            slots.append(
+                desert(rng, int(rng.integers(3000, 6000)), families) if empty else gene_slot(rng, families)
+            )
         chromosomes[chrom] = _fill(slots, size, rng, families)
     return assemble(organism, chromosomes)
 

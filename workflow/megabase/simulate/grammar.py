@@ -35,6 +35,9 @@ ACTIVITY_UNIT = 250.0  # area under one element of height 1 (bp)
 BASE_EXPRESSION = 0.05
 TATA_WINDOW, CORE_WINDOW, INR_WINDOW = (-36, -22), (-160, -35), (-2, 3)  # anchors, relative to the TSS
 PROMOTER_BASE, CPG_STRENGTH = 0.3, 0.7
+LEAK = 0.08  # initiation without an initiator
+
+REGULATORY = (*WEIGHTS, "TATA", "INR")
 
 _KERNEL = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SPREAD) ** 2)
 _DECAY = np.exp(-np.abs(np.arange(-ENHANCER_REACH, ENHANCER_REACH + 1)) / ENHANCER_DECAY) / ACTIVITY_UNIT
@@ -103,7 +106,7 @@ def core_promoter(sites: Sites, tss: int) -> float:
     inr = _strongest(sites.select("INR", tss + INR_WINDOW[0], tss + INR_WINDOW[1], 1))
     tata = _strongest(sites.select("TATA", tss + TATA_WINDOW[0], tss + TATA_WINDOW[1], 1))
     boxes = sites.select("CORE1", tss + CORE_WINDOW[0], tss + CORE_WINDOW[1]).sum()
-    return inr * (PROMOTER_BASE + max(tata, CPG_STRENGTH * min(1.0, float(boxes))))
+    return (LEAK + (1 - LEAK) * inr) * (PROMOTER_BASE + max(tata, CPG_STRENGTH * min(1.0, float(boxes))))
 
 
 MARGIN = ENHANCER_REACH + REACH + 32  # bases each side of a TSS that its expression depends on
@@ -111,7 +114,7 @@ MARGIN = ENHANCER_REACH + REACH + 32  # bases each side of a TSS that its expres
 
 def expression(codes: np.ndarray) -> np.ndarray:
     """Expression float64 [cells] of the gene whose TSS is base MARGIN of codes uint8 [2 MARGIN + 1], + strand."""
-    sites = find_sites(codes)
+    sites = find_sites(codes, REGULATORY)
     activity = respond(drive(sites, len(codes)))
     nearby = activity[:, MARGIN - ENHANCER_REACH : MARGIN + ENHANCER_REACH + 1] @ _DECAY
     return core_promoter(sites, MARGIN) * (BASE_EXPRESSION + nearby)

@@ -26,9 +26,13 @@ _SIGN = {"+": 1, "-": -1}
 Runs = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # chromosome -> starts, ends, values
 
 
-def draw_cuts(state: State, file: DemoFile, rng: np.random.Generator) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def draw_cuts(
+    state: State, file: DemoFile, rng: np.random.Generator
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Cut positions int [N] and strands (is -) bool [N] by chromosome, in proportion to the cut rate."""
-    rates = {c: signals.cut_rate(state, c, file.cell.index, file.output_type) for c in state.genome.chromosomes}
+    rates = {
+        c: signals.cut_rate(state, c, file.cell.index, file.output_type) for c in state.genome.chromosomes
+    }
     total = sum(float(rate.sum()) for rate in rates.values())
     bases = sum(len(rate) for rate in rates.values())
     cuts = {}
@@ -47,7 +51,9 @@ def known_runs(codes: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def cover(starts: np.ndarray, ends: np.ndarray, values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:
+def cover(
+    starts: np.ndarray, ends: np.ndarray, values: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Disjoint sorted runs completed by runs of 0, cut to known sequence, equal neighbours joined.
 
     Unknown sequence stays without a value: it is missing, not zero.
@@ -75,7 +81,10 @@ def write_bigwig(path: Path, chromosomes: dict[str, np.ndarray], runs: Runs) -> 
         for chrom, (starts, ends, values) in runs.items():
             if len(starts):
                 handle.addEntries(
-                    [chrom] * len(starts), starts.tolist(), ends=ends.tolist(), values=values.astype(float).tolist()
+                    [chrom] * len(starts),
+                    starts.tolist(),
+                    ends=ends.tolist(),
+                    values=values.astype(float).tolist(),
                 )
         handle.close()
 

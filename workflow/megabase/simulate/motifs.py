@@ -76,11 +76,15 @@ class Motif:
         forward, reverse = (_tables(matrix) for matrix in self.strands)
         return forward, reverse
 
-    def sample(self, rng: np.random.Generator, mismatches: int = 0, fixed: tuple[int, ...] = ()) -> np.ndarray:
+    def sample(
+        self, rng: np.random.Generator, mismatches: int = 0, fixed: tuple[int, ...] = ()
+    ) -> np.ndarray:
         """Codes uint8 [length] of one site: `mismatches` one-letter positions changed, `fixed` ones never."""
-        codes = np.array([rng.choice(np.flatnonzero(row > 0.2)) for row in self.matrix], dtype=np.uint8)
-        strict = [i for i, letter in enumerate(self.consensus) if len(IUPAC[letter]) == 1 and i not in fixed]
-        for position in rng.choice(strict, size=mismatches, replace=False):
+        allowed = [IUPAC[letter] for letter in self.consensus]
+        drawn = (rng.random(len(self)) * [len(letters) for letters in allowed]).astype(int)
+        codes = encode("".join(letters[i] for letters, i in zip(allowed, drawn, strict=True))).copy()
+        strict = [i for i, letters in enumerate(allowed) if len(letters) == 1 and i not in fixed]
+        for position in rng.permutation(strict)[:mismatches].tolist() if mismatches else ():
             codes[position] = (codes[position] + rng.integers(1, 4)) % 4
         return codes
 
@@ -96,7 +100,7 @@ def _tables(scores: np.ndarray) -> list[np.ndarray]:
 
 
 def words(codes: np.ndarray) -> np.ndarray:
-    """uint16 [S + 2 * 16 ...]: index of the four bases from each position, the end padded with unknown bases."""
+    """uint16 [S + 29]: index of the four bases from each position, the end padded with unknown bases."""
     padded = np.concatenate([codes, np.full(32, UNKNOWN_BASE, dtype=np.uint8)]).astype(np.uint16)
     return padded[:-3] * 125 + padded[1:-2] * 25 + padded[2:-1] * 5 + padded[3:]
 
@@ -138,15 +142,19 @@ class Sites:
         return self.strength[part][keep]
 
 
-def find_sites(codes: np.ndarray) -> Sites:
-    """Every site of the scanned motifs with a strength above 0 in codes uint8 [S], on both strands."""
+def find_sites(codes: np.ndarray, names: tuple[str, ...] = ()) -> Sites:
+    """Every site with a strength above 0 in codes uint8 [S], on both strands; of the named scanned motifs, or all."""
     index, columns = words(codes), []
     for number, motif in enumerate(SCANNED):
+        if names and motif.name not in names:
+            continue
         for sign, score in zip((1, -1), scan(index, len(codes), motif), strict=True):
             start = np.flatnonzero(score > motif.best - MISMATCHES * FULL_PENALTY)
             anchor = start + (motif.anchor if sign > 0 else len(motif) - 1 - motif.anchor)
             strength = motif.strength(score[start].astype(np.float64))
-            columns.append((np.full(len(start), number), anchor, np.full(len(start), sign, np.int8), strength))
+            columns.append(
+                (np.full(len(start), number), anchor, np.full(len(start), sign, np.int8), strength)
+            )
     motif_number, position, strand, strength = (np.concatenate(part) for part in zip(*columns, strict=True))
     order = np.lexsort((strand, motif_number, position))
     return Sites(motif_number[order], position[order], strand[order], strength[order])
@@ -159,11 +167,6 @@ def site_strengths(codes: np.ndarray, starts: np.ndarray, motif: Motif) -> np.nd
     columns = np.arange(len(motif))
     score = motif.scores[columns, codes[np.asarray(starts)[:, None] + columns]].sum(axis=1)
     return motif.strength(score.astype(np.float64))
-
-
-def consensus_codes(motif: Motif) -> np.ndarray:
-    """One best site of the motif, codes uint8 [length]; of a free position the first letter."""
-    return encode("".join(IUPAC[letter][0] for letter in motif.consensus))
 
 
 def oriented(codes: np.ndarray, strand: int) -> np.ndarray:

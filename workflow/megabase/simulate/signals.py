@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from megabase.simulate.grammar import N_CELLS
 from megabase.simulate.motifs import NUMBER
+from megabase.simulate.splicing import junction_shares
 from megabase.simulate.state import State
 from megabase.spec import UNKNOWN_BASE
 
@@ -137,8 +137,6 @@ def rna_runs(state: State, chrom: str, cell: int, assay: str, strands: str) -> t
 
 def junctions(state: State, cell: int) -> list[tuple[str, int, int, int, float]]:
     """Expected junction reads a unit of depth: chrom, intron start, end (0-based half-open), strand, rate."""
-    from megabase.simulate.splicing import junction_shares
-
     rows = []
     for number, gene in enumerate(state.genome.genes):
         exons = gene.model.exons if gene.model.strand > 0 else gene.model.exons[::-1]
@@ -147,5 +145,3 @@ def junctions(state: State, cell: int) -> list[tuple[str, int, int, int, float]]
             rate = float(state.expression[number, cell] * share[cell])
             rows.append((gene.chrom, first[1], second[0], gene.model.strand, rate))
     return sorted(rows)
-
-

@@ -102,7 +102,9 @@ def repeat_families(rng: np.random.Generator) -> list[np.ndarray]:
     return [background(rng, size) for size in (320, 280, 450, 150)]
 
 
-def plant(slot: Slot, rng: np.random.Generator, motif: Motif, start: int, strand: int = 1, places=PLACES) -> None:
+def plant(
+    slot: Slot, rng: np.random.Generator, motif: Motif, start: int, strand: int = 1, places=PLACES
+) -> None:
     """Write one site of the motif at `start`, unless a planted motif is already there."""
     end = start + len(motif)
     taken = any(f.start < end and start < f.end and f.kind in NUMBER for f in slot.features)
@@ -187,7 +189,9 @@ def _plant_boundary(slot: Slot, rng: np.random.Generator, start: int) -> None:
     slot.features.append(Feature(start - 10, start + 65, "boundary"))
 
 
-def insert_repeats(slot: Slot, rng: np.random.Generator, families: list[np.ndarray], low: int, high: int) -> None:
+def insert_repeats(
+    slot: Slot, rng: np.random.Generator, families: list[np.ndarray], low: int, high: int
+) -> None:
     """Overwrite [low, high) here and there with copies of repeat families, a fifth of their bases changed."""
     cursor = low + int(rng.integers(0, 300))
     while True:

@@ -17,6 +17,7 @@ from megabase.simulate.motifs import ACCEPTOR, DONOR, Sites, find_sites, site_st
 SITE_SLOPE, SITE_OFFSET = 6.0, 1.45
 ESE_EFFECT, MAX_ESE = 2.0, 2.0
 INTRONIC = {"NSE1": (0.0, 3.0, 0.0), "LSE1": (0.0, 0.0, 3.0)}  # logit by cell type
+SPLICING = ("ESE1", *INTRONIC)
 INTRONIC_REACH = 110  # bases of the intron behind an exon that its cell-specific enhancers lie in
 FLANK = 150  # bases around a gene that its splicing depends on
 
@@ -40,7 +41,7 @@ def inclusion(codes: np.ndarray, exons: Exons) -> np.ndarray:
     """PSI float64 [exons, cells] of a + strand gene; exons are (start, end) in codes, in order of transcription."""
     psi = np.ones((len(exons), N_CELLS))
     if len(exons) > 2:
-        psi[1:-1] = 1 / (1 + np.exp(-_logits(codes, find_sites(codes), exons)))
+        psi[1:-1] = 1 / (1 + np.exp(-_logits(codes, find_sites(codes, SPLICING), exons)))
     return psi
 
 

@@ -41,8 +41,14 @@ def slice_codes(codes: np.ndarray, start: int, end: int) -> np.ndarray:
 def gene_expression(codes: np.ndarray, gene: DemoGene) -> np.ndarray:
     """Expression float64 [cells] of a gene from its chromosome's codes."""
     tss = gene.model.tss
-    around = slice_codes(codes, tss - grammar.MARGIN, tss + grammar.MARGIN + 1)
-    return grammar.expression(around if gene.model.strand > 0 else reverse_complement(around))
+    return expression_around(
+        slice_codes(codes, tss - grammar.MARGIN, tss + grammar.MARGIN + 1), gene.model.strand
+    )
+
+
+def expression_around(around: np.ndarray, strand: int) -> np.ndarray:
+    """Expression float64 [cells] of the gene of `strand` whose TSS is the middle of codes uint8 [2 MARGIN + 1]."""
+    return grammar.expression(around if strand > 0 else reverse_complement(around))
 
 
 def gene_inclusion(codes: np.ndarray, gene: DemoGene) -> np.ndarray:
