@@ -149,7 +149,7 @@ def test_equal_sequences_are_predicted_once(make_engine, genome):
     engine = make_engine()
     base = "ACGT"[int(genome.codes("chr1", 20_000, 20_001)[0])]
     variants = [Variant("chr1", 20_000, base, alt) for alt in "ACGT" if alt != base]
-    _, codes = engine._cases(variants)
+    _, codes = engine.cases(variants)
     assert len(codes) == 4  # one REF for three ALT alleles
 
 
@@ -158,7 +158,7 @@ def test_windows_beyond_both_chromosome_ends_are_padded(make_engine):
     for position in (0, LENGTH - 1):
         base = "ACGT"[int(engine.genome.codes("chr1", position, position + 1)[0])]
         alt = "A" if base != "A" else "C"
-        cases, codes = engine._cases([Variant("chr1", position, base, alt)])
+        cases, codes = engine.cases([Variant("chr1", position, base, alt)])
         assert cases[0].start == position - WINDOW // 2 and (codes == 4).sum() >= WINDOW - 2
 
 

@@ -113,15 +113,15 @@ class Engine:
         return found
 
     def _score_batch(self, variants: Sequence[Any]) -> list[dict[str, Rows]]:
-        cases, codes = self._cases(variants)
+        cases, codes = self.cases(variants)
         predictions: Predictions = {}
         if self._outputs:
             predictions = self.predictor.predict(codes, self.organism, outputs=self._outputs)
         if self._with_junctions:
-            self._predict_junctions(cases, codes, predictions)
-        return [{s.name: self._score(s, case, predictions) for s in self.scorers} for case in cases]
+            self.predict_junctions(cases, codes, predictions)
+        return [{s.name: self.score_case(s, case, predictions) for s in self.scorers} for case in cases]
 
-    def _cases(self, variants: Sequence[Any]) -> tuple[list[Case], Tensor]:
+    def cases(self, variants: Sequence[Any]) -> tuple[list[Case], Tensor]:
         """Cases and the distinct sequences uint8 [B, S] of a batch; equal sequences are predicted once."""
         window = self.settings.window
         index: dict[bytes, int] = {}
@@ -141,7 +141,7 @@ class Engine:
 
     # --- splice junctions: a second pass at the sites that the first pass found
 
-    def _predict_junctions(self, cases: list[Case], codes: Tensor, predictions: Predictions) -> None:
+    def predict_junctions(self, cases: list[Case], codes: Tensor, predictions: Predictions) -> None:
         """Fill `case.junctions` of the cases with genes; positions of a class are at most 256."""
         cases = [c for c in cases if self.annotation and self.annotation.coding(c.overlaps)]
         size = max(1, self.settings.batch_size // 2)
@@ -179,7 +179,8 @@ class Engine:
 
     # --- one scorer on one case
 
-    def _score(self, scorer: Scorer, case: Case, predictions: Predictions) -> Rows:
+    def score_case(self, scorer: Scorer, case: Case, predictions: Predictions) -> Rows:
+        """Rows of one scorer for a case whose alleles are rows `ref_index`, `alt_index` of predictions."""
         match scorer.part:
             case Part.CENTRE:
                 return self._centre(scorer, case, predictions)
