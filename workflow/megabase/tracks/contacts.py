@@ -223,6 +223,16 @@ def _write_cool(
     offsets = dict(zip(source.names, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
     pixels = _pixels(source, tiles, expected, offsets, settings)
     options: dict[str, Any] = {"columns": ["value"], "dtypes": {"value": np.float64}, "ordered": True}
-    cooler.create_cooler(str(path), bins, pixels, symmetric_upper=True, **options)
-    with h5py.File(path, "r+") as handle:
-        handle.attrs["creation-date"] = "1970-01-01T00:00:00"  # the same contacts give the same bytes
+    dated = path.with_name("dated.cool")
+    cooler.create_cooler(str(dated), bins, pixels, symmetric_upper=True, **options)
+    _copy_undated(dated, path)
+    dated.unlink()
+
+
+def _copy_undated(source: Path, target: Path) -> None:
+    """Copy a .cool without its date, so that the same contacts give the same bytes."""
+    with h5py.File(source, "r") as old, h5py.File(target, "w") as new:
+        for name in old:
+            old.copy(name, new)
+        for name, value in old.attrs.items():
+            new.attrs[name] = "1970-01-01T00:00:00" if name == "creation-date" else value

@@ -226,7 +226,7 @@ def _sign(replicate: Replicate, strand: str, low: float, high: float) -> float:
         return 1.0
     if strand == "-" and high <= 0:
         return -1.0
-    accessions = [row["accession"] for row in replicate.rows]
+    accessions = [row["accession"] for row in replicate.rows if (row["strand"] or ".") in (strand, ".")]
     raise FileError(f"{accessions}: strand {strand} holds values from {low:g} to {high:g}; wanted 0 or more")
 
 

@@ -46,10 +46,11 @@ def channel_row(
 def list_tracks(track_jsons: Iterable[str | Path], organism: str, output: str | Path) -> pl.DataFrame:
     """Write the track table of an organism (`tracks`, TRACK_COLUMNS) in channel order and return it.
 
+    track_jsons: `track.json` files, or the folders that hold them.
     Order: by output type, then name with strand partners side by side; splice tracks keep their halves (all
     + biosamples, then all -). `strand_partner` is the partner's channel number within the output type.
     """
-    paths = sorted(Path(path) for path in track_jsons)
+    paths = sorted(_track_json(Path(path)) for path in track_jsons)
     channels = [channel for path in paths for channel in _channels(path, organism)]
     rows = [row for kind in OutputType for row in _ordered(kind, channels)]
     table = pl.DataFrame([{c: row[c] for c in TRACK_COLUMNS} for row in rows], schema=_SCHEMA)
@@ -59,6 +60,10 @@ def list_tracks(track_jsons: Iterable[str | Path], organism: str, output: str | 
     )
     write_table(table, output, stamp)
     return table
+
+
+def _track_json(path: Path) -> Path:
+    return path / "track.json" if path.is_dir() else path
 
 
 def _channels(path: Path, organism: str) -> list[dict[str, Any]]:

@@ -1,0 +1,188 @@
+"""Read windows from the training store of an organism."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from megabase.files import FileError, read_json, read_table
+from megabase.shards.bands import ROWS, Band, decode_rows, rebin, square
+from megabase.shards.runs import ChunkFormat, Runs, cut_chunk, join_runs, missing_runs
+from megabase.shards.sites import SpliceTables, Splicing
+from megabase.spec import PAIR, OutputType
+from megabase.tracks.table import base_name
+
+
+class _Blocks:
+    """A file of compressed blocks with its index, mapped into memory."""
+
+    def __init__(self, stem: Path, suffix: str) -> None:
+        path = stem.with_suffix(f".{suffix}")
+        self._index = np.load(stem.with_suffix(".index.npy"))
+        size = path.stat().st_size
+        wanted = int(self._index[-1].sum())
+        if size != wanted:
+            raise FileError(f"{path}: {size} bytes, wanted {wanted}; it is cut short, write the store again")
+        self._data = np.memmap(path, np.uint8, mode="r") if size else np.zeros(0, np.uint8)
+
+    def read(self, number: int) -> bytes:
+        """Bytes of one block."""
+        offset, size = (int(n) for n in self._index[number])
+        return self._data[offset : offset + size].tobytes()
+
+
+class ShardStore:
+    """The store of one organism. Any window is read from the few chunks that it touches.
+
+    Windows may reach beyond a chromosome's ends; what is outside is missing. An object may be pickled (it
+    opens its files again) and read from several threads.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "store.json"
+        if not path.exists():
+            raise FileError(f"{path}: not found; wanted a folder written by `megabase write-shards`")
+        store = read_json(path, "shards")
+        self.organism: str = store["organism"]
+        self.lengths: dict[str, int] = store["lengths"]
+        self.tracks: pl.DataFrame = read_table(self.folder / "tracks.parquet", "tracks")
+        self.has_splicing: bool = store["splicing"]
+        self._chunk: int = store["chunk"]
+        self._forms = {
+            OutputType(o): ChunkFormat(n, store["chunk"], store["dtype"]) for o, n in store["signal"].items()
+        }
+        self._signal = {o: _Blocks(self.folder / str(o), "runs") for o in self._forms}
+        self._bands = [Band(b["bin_size"], b["width"], store["dtype"]) for b in store["contacts"]]
+        self._first_chunk = _first_blocks(self.lengths, self._chunk)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ShardStore:
+        """Open a folder written by `write_shards`; FileError if it is none or damaged."""
+        return cls(folder)
+
+    def __reduce__(self) -> tuple[type[ShardStore], tuple[Path]]:
+        return ShardStore, (self.folder,)
+
+    def channels(self, output_type: OutputType) -> pl.DataFrame:
+        """Rows of the track table of one output type, in channel order."""
+        return self.tracks.filter(pl.col("output_type") == str(output_type))
+
+    def runs(self, output_type: OutputType, chrom: str, start: int, end: int) -> Runs:
+        """Signal of bases start..end (0-based half-open) of every channel of a track output type."""
+        output_type = OutputType(output_type)
+        if output_type not in self._forms:
+            raise ValueError(
+                f"{self.folder}: no {output_type} signal; it has {[str(o) for o in self._forms]}"
+            )
+        length, form = self._length(chrom), self._forms[output_type]
+        if end <= start:
+            raise ValueError(f"window {chrom}:{start}-{end} is empty")
+        pieces = []
+        low, high = max(start, 0), min(end, length)
+        if start < 0 or low >= high:
+            pieces.append(missing_runs(form.channels, 0))
+        for chunk in range(low // self._chunk, -(-high // self._chunk) if low < high else 0):
+            origin = chunk * self._chunk
+            data = self._signal[output_type].read(self._first_chunk[chrom] + chunk)
+            first, last = max(low - origin, 0), min(high - origin, self._chunk)
+            pieces.append(cut_chunk(data, form, first, last, origin - start))
+        if end > length > low:
+            pieces.append(missing_runs(form.channels, length - start))
+        return join_runs(pieces)
+
+    def contacts(self, chrom: str, start: int, length: int) -> np.ndarray:
+        """log(observed / expected) float32 [Q, Q, P] of the 2,048-bp bins of a window; NaN = missing.
+
+        Source bins are averaged by the area that they share with the window's own bins; area that is missing
+        is left out of the mean. ValueError unless `length` is a multiple of 2,048.
+        """
+        if length <= 0 or length % PAIR:
+            raise ValueError(f"window of {length} bases; contact maps want a multiple of {PAIR}")
+        bins, end = length // PAIR, self._length(chrom)
+        maps = np.full((bins, bins, len(self._bands)), np.nan, np.float32)
+        if start < end and start + length > 0:
+            for channel, band in enumerate(self._bands):
+                low = max(start, 0) // band.bin_size
+                high = -(-min(start + length, end) // band.bin_size)
+                values = square(self._band_rows(channel, chrom, low, high))
+                first = low * band.bin_size
+                maps[:, :, channel] = rebin(values, first, band.bin_size, end, start, bins)
+        return maps
+
+    def splicing(self, chrom: str, start: int, length: int, max_sites: int) -> Splicing:
+        """Splice sites, usage and junctions of bases start..start+length; see `Splicing`."""
+        return self._splice_tables.window(chrom, self._splice_length(chrom), start, length, max_sites)
+
+    def _length(self, chrom: str) -> int:
+        if chrom not in self.lengths:
+            raise ValueError(f"{self.folder}: no chromosome {chrom!r}; it has {list(self.lengths)[:3]}...")
+        return self.lengths[chrom]
+
+    def _splice_length(self, chrom: str) -> int:
+        """Chromosome length, or 0 where nothing is known of splicing at all."""
+        length = self._length(chrom)
+        return length if self.has_splicing else 0
+
+    @cached_property
+    def _contact_blocks(self) -> _Blocks:
+        return _Blocks(self.folder / str(OutputType.CONTACT_MAPS), "bands")
+
+    @cached_property
+    def _first_band_block(self) -> list[dict[str, int]]:
+        """By channel, the number of each chromosome's first block."""
+        offset, first = 0, []
+        for band in self._bands:
+            here = _first_blocks(self.lengths, ROWS * band.bin_size)
+            first.append({chrom: number + offset for chrom, number in here.items()})
+            offset += sum(-(-length // (ROWS * band.bin_size)) for length in self.lengths.values())
+        return first
+
+    def _band_rows(self, channel: int, chrom: str, low: int, high: int) -> np.ndarray:
+        """float32 [high - low, width] of bins low..high of a chromosome."""
+        band = self._bands[channel]
+        n_bins = -(-self.lengths[chrom] // band.bin_size)
+        parts = []
+        for block in range(low // ROWS, -(-high // ROWS)):
+            rows = min((block + 1) * ROWS, n_bins) - block * ROWS
+            data = self._contact_blocks.read(self._first_band_block[channel][chrom] + block)
+            parts.append(decode_rows(data, band, rows))
+        first = low // ROWS * ROWS
+        return np.concatenate(parts)[low - first : high - first]
+
+    @cached_property
+    def _splice_tables(self) -> SpliceTables:
+        schemas = {
+            "sites": {"chrom": pl.String, "position": pl.Int64, "strand": pl.String, "kind": pl.String},
+            "usage": {"chrom": pl.String, "position": pl.Int64, "strand": pl.String, "biosample": pl.String,
+                      "usage": pl.Float64},
+            "junctions": {"chrom": pl.String, "donor": pl.Int64, "acceptor": pl.Int64, "strand": pl.String,
+                          "biosample": pl.String, "count": pl.Float64},
+        }  # fmt: skip
+        tables = [
+            read_table(self.folder / f"{kind}.parquet", kind)
+            if self.has_splicing
+            else pl.DataFrame(schema=schema)
+            for kind, schema in schemas.items()
+        ]
+        numbers = [
+            self._channel_numbers(o) for o in (OutputType.SPLICE_SITE_USAGE, OutputType.SPLICE_JUNCTIONS)
+        ]
+        return SpliceTables(*tables, *numbers)
+
+    def _channel_numbers(self, output_type: OutputType) -> dict[tuple[str, str], int]:
+        """`{(biosample, strand): channel}` of the usage or junction tracks."""
+        rows = self.channels(output_type).iter_rows(named=True)
+        return {(base_name(row), row["strand"]): number for number, row in enumerate(rows)}
+
+
+def _first_blocks(lengths: dict[str, int], size: int) -> dict[str, int]:
+    """Number of the first block of each chromosome, blocks of `size` bases in order."""
+    first, total = {}, 0
+    for chrom, length in lengths.items():
+        first[chrom] = total
+        total += -(-length // size)
+    return first
