@@ -1,9 +1,10 @@
 """Track evaluation: how well a model's predictions agree with what was measured on held-out windows.
 
 Every model is asked through the predictor protocol, so teachers, students and plain baselines get the same
-rows. Splits: `valid` and `test` are the held-out windows of the model's own scheme, to which the reserved
-folds, that no model trains on, are added as `test`. Missing signal is in no metric. An undefined value
-(a constant prediction has no correlation) is null and counts as 0 in comparisons.
+rows. Splits: `test` are the windows of the reserved folds, the same for every model (without reserved folds,
+the test folds of the model's own scheme); `valid` and `scheme` are the validation and test folds of its own
+scheme. Missing signal is in no metric. An undefined value (a constant prediction has no correlation) is null
+and counts as 0 in comparisons.
 
 | metric | output types | resolution | over |
 |---|---|---|---|
@@ -225,6 +226,14 @@ def evaluated_windows(
     return windows
 
 
+def max_shift_of(info: Mapping[str, Any]) -> int:
+    """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
+    return max(
+        (int(part.get("max_shift", 0)) for part in info["settings"].values() if isinstance(part, Mapping)),
+        default=0,
+    )
+
+
 def evaluate_tracks(
     model_dir: str | Path,
     shards: str | Path,
@@ -247,9 +256,10 @@ def evaluate_tracks(
     if organism not in predictor.organisms:
         raise ValueError(f"{model_dir}: knows {predictor.organisms}, not {organism!r}")
     source = open_sources([shards], [genome], [genes] if genes else None, [organism])[0]
-    splits = split_windows(read_table(intervals, "intervals"), [source], info["scheme"], fold_settings, 0)
-    rows = []
-    for split in settings.splits:
+    shift = max_shift_of(info)
+    splits = split_windows(read_table(intervals, "intervals"), [source], info["scheme"], fold_settings, shift)
+    rows, wanted = [], [*settings.splits, *(["scheme"] if "test" in settings.splits else [])]
+    for split in wanted:
         windows = evaluated_windows(splits, split, organism, settings.max_windows, seed)
         head = {"model": predictor.name, "organism": organism, "split": split}
         if windows:

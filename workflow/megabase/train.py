@@ -142,15 +142,30 @@ def open_sources(
 def split_windows(
     intervals: pl.DataFrame, sources: Sequence[Source], scheme: str, folds: FoldSettings, max_shift: int
 ) -> dict[str, dict[str, list[Interval]]]:
-    """`{split: {organism: windows}}` of a scheme, with splits train, valid, test and reserved."""
+    """`{split: {organism: windows}}` of a scheme: train, valid, test, scheme.
+
+    `test` are the reserved folds, the same windows for every model; where no fold is reserved, the test folds
+    of the scheme. `scheme` are the scheme's test folds that are not reserved. Held-out windows that touch a
+    training window moved by up to `max_shift` are in no split.
+    """
     if scheme not in folds.schemes:
         raise ValueError(f"scheme {scheme!r} is not in folds.schemes: {', '.join(folds.schemes)}")
+    chosen = folds.schemes[scheme]
+    own = [fold for fold in chosen.test if fold not in folds.reserved]
+    tests = {"test": list(folds.reserved) or own, "scheme": own if folds.reserved else []}
     splits: dict[str, dict[str, list[Interval]]] = {}
     for source in sources:
-        found = held_out(intervals, folds.schemes[scheme], folds.reserved, source.organism, max_shift)
-        for split, windows in found.items():
-            splits.setdefault(split, {})[source.organism] = list(windows)
+        for split, names in tests.items():
+            dealt = chosen.model_copy(update={"test": names})
+            kept_out = [*folds.reserved, *chosen.test]
+            train, valid, test = held_out(intervals, dealt, kept_out, source.organism, max_shift)
+            for name, table in (("train", train), ("valid", valid), (split, test)):
+                splits.setdefault(name, {})[source.organism] = _intervals(table)
     return splits
+
+
+def _intervals(table: pl.DataFrame) -> list[Interval]:
+    return [Interval(*row) for row in table.select("chrom", "start", "end").iter_rows()]
 
 
 def make_model(channels: Channels, sizes: Sizes, seed: int) -> AlphaGenome:
@@ -196,10 +211,10 @@ def input_hashes(
     others: Mapping[str, str | Path],
 ) -> dict[str, str]:
     """Hashes of what a model is made from. A store is known by its stamped description, not its gigabytes."""
-    files = {f"shards/{Path(f).name}": Path(f) / "store.json" for f in shards}
-    files |= {f"genome/{Path(f).name}": Path(f) / "sequence.json" for f in genomes}
-    files |= {f"genes/{Path(f).parent.name}": Path(f) / "genes.parquet" for f in genes or [] if f}
-    return {name: hash_path(path) for name, path in {**files, **others}.items()}
+    files = [Path(f) / "store.json" for f in shards] + [Path(f) / "sequence.json" for f in genomes]
+    files += [Path(f) / "genes.parquet" for f in genes or [] if f]
+    named = {"/".join(path.parts[-3:]): path for path in files}
+    return {name: hash_path(path) for name, path in {**named, **others}.items()}
 
 
 @dataclass(frozen=True)

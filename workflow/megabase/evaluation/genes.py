@@ -20,6 +20,7 @@ from megabase.genome import Interval
 
 MIN_SHARE = 0.5  # of a gene's exonic bases: inside the window, and measured
 PSEUDOCOUNT = 0.001
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,12 @@ def quantile_normalize(values: np.ndarray) -> np.ndarray:
     return result
 
 
+def _differences(values: np.ndarray) -> np.ndarray:
+    """Values [G, C] less each gene's mean; what is only rounding is 0, so that a constant stays constant."""
+    left = values - values.mean(1, keepdims=True)
+    return np.where(np.abs(left) < ROUNDING, 0, left)
+
+
 class GeneExpression:
     """Correlation over genes of expression (`gene_pearson`) and of its differences (`gene_lfc_pearson`)."""
 
@@ -151,7 +158,7 @@ class GeneExpression:
         whole = np.isfinite(x).all(1) & np.isfinite(y).all(1)
         if len(self.columns) >= 2 and whole.sum() >= 3:
             x, y = (quantile_normalize(v[whole]) for v in (x, y))
-            x, y = (v - v.mean(1, keepdims=True) for v in (x, y))
+            x, y = (_differences(v) for v in (x, y))
             result["gene_lfc_pearson"] = correlate(self._sums(window[whole], x, y), weights)
         return result
 

@@ -1,7 +1,7 @@
 """A ridge model of local sequence content: what a plain model can see without any network.
 
 Tracks: counts of k-mers in a 128-bp bin and GC of the bin and its two neighbours, ridge on log1p of the
-scaled signal. Contacts: distance and GC of both bins. Splice sites: position-specific log-odds of the bases
+bin's sum; a prediction never exceeds the largest value of the training windows. Contacts: distance and GC of both bins. Splice sites: position-specific log-odds of the bases
 around the site (naive Bayes). Usage and junctions: ridge on those bases, and on site scores and distance.
 """
 
@@ -21,6 +21,8 @@ from megabase.spec import OUTPUTS, PAIR, TOKEN, UNKNOWN_BASE, Kind, OutputType, 
 
 FLANK = 10  # bases either side of a splice site that the splice models read
 MAX_K = 6
+MAX_LOG_COUNT = 20.0
+SMALL_PENALTY = 1.0  # of regressions with few features
 _GC = (1, 2)  # codes of C and G
 
 
@@ -60,43 +62,50 @@ def flank_features(codes: np.ndarray) -> np.ndarray:
 
 
 class Ridge:
-    """Normal equations of ridge regressions that share their features; the last feature is the intercept."""
+    """Normal equations of ridge regressions that share their features.
 
-    def __init__(self) -> None:
+    penalty: of every weight but, where `intercept`, that of the last feature. highest: largest y [P].
+    """
+
+    def __init__(self, penalty: float, *, intercept: bool = True) -> None:
+        self.penalty, self.intercept = penalty, intercept
         self.xx: np.ndarray | float = 0.0
         self.xy: np.ndarray | float = 0.0
+        self.highest: np.ndarray | float = 0.0
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
         """Rows x [N, D], y [N, P]; a row with any missing y is left out."""
         whole = np.isfinite(y).all(1)
         x, y = (np.ascontiguousarray(v[whole], dtype=np.float64) for v in (x, y))
         self.xx, self.xy = self.xx + x.T @ x, self.xy + x.T @ y
+        if len(y):
+            self.highest = np.maximum(self.highest, y.max(0))
 
-    def solve(self, penalty: float) -> np.ndarray:
+    def solve(self) -> np.ndarray:
         """Weights float32 [D, P]; the intercept is not penalized."""
-        diagonal = np.full(len(self.xx), penalty)
-        diagonal[-1] = 1e-9
+        diagonal = np.full(len(self.xx), self.penalty)
+        diagonal[-1] = 1e-9 if self.intercept else self.penalty
         return np.linalg.solve(self.xx + np.diag(diagonal), self.xy).astype(np.float32)
 
 
 class _Fit:
     """Everything that is summed over the training windows of one organism."""
 
-    def __init__(self, k: int) -> None:
-        self.k = k
+    def __init__(self, k: int, penalty: float) -> None:
+        self.k, self.penalty = k, penalty
         self.ridges: dict[str, Ridge] = {}
         self.means = Means()
         self.site_counts = np.zeros((len(SiteClass.NAMES), 2 * FLANK + 1, 4))
         self.site_total = np.zeros(len(SiteClass.NAMES))
         self.junctions: list[tuple[np.ndarray, Tensor, np.ndarray]] = []
 
-    def ridge(self, name: str) -> Ridge:
+    def ridge(self, name: str, penalty: float, *, intercept: bool = True) -> Ridge:
         """The regression called `name`, made at first use."""
-        return self.ridges.setdefault(name, Ridge())
+        return self.ridges.setdefault(name, Ridge(penalty, intercept=intercept))
 
     def tracks(self, output: OutputType, features: np.ndarray, target: Tensor) -> None:
-        """Count a track target; its scale is fixed by the first windows' mean, kept beside the weights."""
-        self.ridge(output).add(features, np.log1p(np.maximum(token_targets(output, target), 0)))
+        """Count a track target."""
+        self.ridge(output, self.penalty).add(features, np.log1p(np.maximum(token_targets(output, target), 0)))
 
     def contacts(self, output: OutputType, codes: np.ndarray, maps: np.ndarray) -> None:
         """Count a contact map: one feature a distance, then GC of both bins."""
@@ -105,7 +114,8 @@ class _Fit:
         row, column = np.triu_indices(bins)
         distance = np.eye(bins)[column - row]
         gc = pair_features(codes)[row, column]
-        self.ridge(output).add(np.column_stack([distance, gc]), maps[row, column])
+        ridge = self.ridge(output, SMALL_PENALTY, intercept=False)
+        ridge.add(np.column_stack([distance, gc]), maps[row, column])
 
     def sites(self, flanks: np.ndarray, classes: np.ndarray) -> None:
         """Count bases around the bases of every class."""
@@ -122,17 +132,17 @@ class _Fit:
             wanted = (0, 1) if name == "plus" else (2, 3)
             at = np.flatnonzero(np.isin(classes, wanted))
             x = np.column_stack([flanks[at], np.ones(len(at))])
-            self.ridge(f"{output}/{name}").add(x, usage[at, channels])
+            self.ridge(f"{output}/{name}", SMALL_PENALTY).add(x, usage[at, channels])
 
 
 def fit_kmer(examples: Iterable[Example], *, k: int, ridge: float) -> Arrays:
     """Arrays `{output type}/{name}` of the ridge model of one organism. ValueError for k above 6."""
     if not 1 <= k <= MAX_K:
         raise ValueError(f"evaluation.kmer is {k}; wanted 1 to {MAX_K} (4**k features are solved for)")
-    fit = _Fit(k)
+    fit = _Fit(k, ridge)
     for example in examples:
         _count(fit, example)
-    return _solve(fit, ridge)
+    return _solve(fit)
 
 
 def _count(fit: _Fit, example: Example) -> None:
@@ -155,11 +165,12 @@ def _count(fit: _Fit, example: Example) -> None:
         fit.junctions.append((flanks, example.targets["splice_positions"], counts.numpy()))
 
 
-def _solve(fit: _Fit, ridge: float) -> Arrays:
+def _solve(fit: _Fit) -> Arrays:
     arrays = fit.means.result()
     for name, found in fit.ridges.items():
         if not np.isscalar(found.xx):
-            arrays[f"{name}/weights"] = found.solve(ridge if name in OutputType else ridge / 10)
+            arrays[f"{name}/weights"] = found.solve()
+            arrays[f"{name}/highest"] = np.asarray(found.highest, np.float32)
     if fit.site_total.sum():
         site = OutputType.SPLICE_SITES
         weights, bias = site_log_odds(fit.site_counts, fit.site_total)
@@ -190,7 +201,7 @@ def junction_features(scores: np.ndarray, donors: np.ndarray, acceptors: np.ndar
 
 def _solve_junctions(fit: _Fit, odds: np.ndarray) -> Arrays:
     """Ridge of log1p counts of the observed junctions of each strand on site scores and distance."""
-    ridges = {0: Ridge(), 1: Ridge()}
+    ridges = {0: Ridge(SMALL_PENALTY), 1: Ridge(SMALL_PENALTY)}
     for flanks, positions, counts in fit.junctions:
         scores = flanks @ odds.reshape(len(odds), -1).T
         half = counts.shape[2] // 2
@@ -203,7 +214,7 @@ def _solve_junctions(fit: _Fit, odds: np.ndarray) -> Arrays:
             ridge.add(x[seen], np.log1p(known[seen]))
     name = OutputType.SPLICE_JUNCTIONS
     solved = {s: r for s, r in ridges.items() if not np.isscalar(r.xx)}
-    return {f"{name}/{s}/weights": r.solve(1.0) for s, r in solved.items()}
+    return {f"{name}/{s}/weights": r.solve() for s, r in solved.items()}
 
 
 class KmerPredictor(Baseline):
@@ -216,7 +227,8 @@ class KmerPredictor(Baseline):
         weights = self.array(organism, output, "weights").cpu().numpy()
         k = self.info["settings"]["kmer"]
         logs = np.stack([token_features(row, k).astype(np.float32) @ weights for row in codes.cpu().numpy()])
-        return torch.from_numpy(np.expm1(np.clip(logs, 0, 60))).to(self.device)
+        highest = self.array(organism, output, "highest").cpu().numpy()
+        return torch.from_numpy(np.expm1(np.clip(logs, 0, highest))).to(self.device)
 
     def contacts(self, output: OutputType, codes: Tensor, organism: str) -> Tensor:
         """Contact maps [B, Q, Q, P]: distance and GC of both bins."""
@@ -257,6 +269,6 @@ class KmerPredictor(Baseline):
             for s in (0, 1):
                 x = junction_features(score[:, 2 * s : 2 * s + 2], place[2 * s], place[2 * s + 1])
                 weights = self.array(organism, output, f"{s}/weights").cpu().numpy()
-                halves.append(np.expm1(np.clip(x.astype(np.float32) @ weights, 0, 60)))
+                halves.append(np.expm1(np.clip(x.astype(np.float32) @ weights, 0, MAX_LOG_COUNT)))
             rows.append(np.concatenate(halves, -1))
         return torch.from_numpy(np.stack(rows)).to(self.device)
