@@ -64,11 +64,13 @@ class ToyPredictor:
         self.weights = {o: torch.randn(n, 4, 31, generator=generator) for o, n in channels.items()}
 
     def tracks(self, organism: str) -> dict[OutputType, list[dict]]:
+        partners = {3: (1, 0, 2), 4: (2, 3, 0, 1), 2: (0, 1), 5: (2, 3, 0, 1, 4)}
         strands = {3: "+-.", 2: "..", 5: "++--.", 4: "++--"}
         return {
             o: [
-                {"name": f"{o.value} {i}", "output_type": o.value, "strand": s, "strand_partner": i,
-                 "biosample_name": f"cell {i % 2}", "ontology_curie": f"CL:{i % 2}", "organism": organism}
+                {"name": f"{o.value} {i}", "output_type": o.value, "strand": s,
+                 "strand_partner": partners[len(w)][i], "biosample_name": f"cell {i % 2}",
+                 "ontology_curie": f"CL:{i % 2}", "organism": organism}
                 for i, s in enumerate(strands[len(w)])
             ]
             for o, w in self.weights.items()

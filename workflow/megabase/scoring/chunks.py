@@ -64,10 +64,11 @@ def score_variants(
     """
     from megabase.genome import Genes, Genome
     from megabase.predictors.base import load_predictor
+    from megabase.scoring.strands import BothStrands
 
     predictor = load_predictor(model_dir, device)
     if settings.reverse_complement:
-        predictor = _averaging(predictor)
+        predictor = BothStrands(predictor)
     genome = Genome.open(genome_folder)
     annotation = None
     if genes_folder:
@@ -81,13 +82,6 @@ def score_variants(
     engine = Engine(predictor, genome, annotation, chosen, settings)
     inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites)
     score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
-
-
-def _averaging(predictor: Any) -> Any:
-    """The predictor that averages both strands; ValueError if this kind of model has none."""
-    if not hasattr(predictor, "with_reverse_complement"):
-        raise ValueError(f"scoring.reverse_complement: model {predictor.name} cannot average both strands")
-    return predictor.with_reverse_complement()
 
 
 def input_hashes(chunk: str | Path, model: str | Path, *others: str | Path | None) -> dict[str, str]:

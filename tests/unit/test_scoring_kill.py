@@ -1,0 +1,143 @@
+"""Scoring and merging with the real network, killed in the middle: a rerun ends with the same files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from scoring_stand_ins import ToyPredictor, make_genome, some_variants, write_rejected, write_variants
+
+from megabase.config import ReportSettings, ScoringSettings, section_json
+from megabase.files import read_json
+from megabase.genes import prepare_genes
+from megabase.model import AlphaGenome, Sizes, save_model
+from megabase.scoring.chunks import score_variants
+from megabase.scoring.explain import explain_variant, read_explanation
+from megabase.scoring.store import merge_scores
+
+SETTINGS = ScoringSettings(window=2048, batch_size=2, bins=10)
+SMALLEST = {
+    "channels_1bp": 4, "channels_step": 2, "tower_blocks": 2, "attention_heads": 2, "query_channels": 4,
+    "value_channels": 4, "pair_channels": 4, "pair_heads": 2, "pair_query_channels": 4,
+    "pair_position_features": 8, "junction_hidden": 4, "max_sites": 8,
+}  # fmt: skip
+GTF = """chr1\tx\texon\t9001\t9300\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+chr1\tx\texon\t10501\t10700\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+chr1\tx\texon\t11801\t12000\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+"""
+RUN = """
+import sys
+from megabase.config import ScoringSettings, parse_settings
+from megabase.scoring.chunks import score_variants
+chunk, model, genome, genes, output, settings = sys.argv[1:]
+score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettings, settings))
+"""
+MERGE = """
+import sys
+from megabase.scoring.store import merge_scores
+*chunks, rejected, model, output = sys.argv[1:]
+merge_scores(chunks, rejected, None, model, output)
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A genome, genes, an untrained network with every head, and a chunk of variants."""
+    folder = tmp_path_factory.mktemp("kill")
+    genome = make_genome(folder)
+    (folder / "genes.gtf").write_text(GTF)
+    prepare_genes(folder / "genes.gtf", folder / "genome", folder / "genes")
+    tracks = ToyPredictor().tracks("toy")
+    torch.manual_seed(0)
+    model = AlphaGenome(Sizes.preset("tiny", {o: len(r) for o, r in tracks.items()}, **SMALLEST))
+    info = {"name": "student-seed0", "predictor": "alphagenome", "window": 2048, "organisms": ["toy"],
+            "tracks": {"toy": {o.value: r for o, r in tracks.items()}}}  # fmt: skip
+    save_model(folder / "model", model, info)
+    write_variants(some_variants(genome), folder / "variants.parquet")
+    write_rejected(folder / "rejected.parquet")
+    score_variants(*_arguments(folder, folder / "chunk"), SETTINGS)
+    return folder
+
+
+def _arguments(folder: Path, output: Path) -> tuple[Path, ...]:
+    return (folder / "variants.parquet", folder / "model", folder / "genome", folder / "genes", output)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _kill_when(command: list[str], ready) -> None:
+    """Start a command and kill it as soon as `ready()` holds."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+
+def test_scoring_killed_in_the_middle_ends_with_the_same_files(world, tmp_path):
+    chunk = tmp_path / "chunk"
+    command = [sys.executable, "-c", RUN, *map(str, _arguments(world, chunk)), section_json(SETTINGS)]
+    _kill_when(command, lambda: len(list(tmp_path.glob(".parts-*/0*.parquet"))) >= 3)
+    assert not chunk.exists()
+    kept = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob(".parts-*/0*.parquet")}
+    assert 3 <= len(kept) < 15
+    score_variants(*_arguments(world, chunk), SETTINGS)
+    assert _digests(chunk) == _digests(world / "chunk")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
+
+
+def test_merging_killed_in_the_middle_ends_with_the_same_files(world, tmp_path):
+    merge_scores([world / "chunk"], world / "rejected.parquet", None, world / "model", tmp_path / "whole")
+    output = tmp_path / "scores"
+    arguments = [world / "chunk", world / "rejected.parquet", world / "model", output]
+    command = [sys.executable, "-c", MERGE, *map(str, arguments)]
+    _kill_when(command, lambda: any(tmp_path.glob(".tmp-*-scores/dnase")))
+    assert not output.exists()
+    merge_scores([world / "chunk"], world / "rejected.parquet", None, world / "model", output)
+    assert _digests(output) == _digests(tmp_path / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scores", "whole"]
+
+
+def test_the_real_network_gives_every_recommended_score(world, tmp_path):
+    merge_scores([world / "chunk"], world / "rejected.parquet", None, world / "model", tmp_path / "scores")
+    info = read_json(tmp_path / "scores/scores.json", "scores")
+    names = [s["name"] for s in info["scorers"]]
+    assert len(names) == 19 and names[-1] == "composite_splicing"  # 18: there are no polyadenylation sites
+    assert all(s["rows"] > 0 for s in info["scorers"])
+    lines = gzip.open(tmp_path / "scores/summary.vcf.gz", "rt").read().splitlines()
+    assert sum(not line.startswith("#") for line in lines) == info["scored"] == 15
+
+
+def test_averaging_strands_changes_scores(world, tmp_path):
+    both = SETTINGS.model_copy(update={"reverse_complement": True})
+    score_variants(*_arguments(world, tmp_path / "chunk"), both)
+    a, b = (
+        pl.read_parquet(f / "dnase.parquet")["raw"].to_numpy() for f in (world / "chunk", tmp_path / "chunk")
+    )
+    assert a.shape == b.shape and abs(a - b).max() > 0
+
+
+def test_the_largest_effect_is_explained(world, tmp_path):
+    merge_scores([world / "chunk"], world / "rejected.parquet", None, world / "model", tmp_path / "scores")
+    arguments = (tmp_path / "scores", world / "model", world / "genome", world / "genes", None)
+    settings = ReportSettings(ism_width=4)
+    for name in ("a", "b"):
+        explain_variant(*arguments, tmp_path / f"{name}.npz", SETTINGS, settings)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    arrays, info = read_explanation(tmp_path / "a.npz")
+    assert arrays["ref/dnase"].shape == (2048, 3) and arrays["ism"].shape == (4, 4)
+    assert info["scorer"] in ("rna_seq", "dnase", "atac") and info["quantile"] is None
