@@ -22,7 +22,6 @@ CHANNELS = {
     "rna_seq": 4, "cage": 4, "procap": 2, "dnase": 3, "atac": 3, "chip_histone": 2, "chip_tf": 2,
     "contact_maps": 2, "splice_sites": 5, "splice_site_usage": 4, "splice_junctions": 4,
 }  # fmt: skip
-O = OutputType
 
 
 def tiny(**overrides: float | int) -> AlphaGenome:
@@ -77,18 +76,28 @@ def test_presets_are_as_large_as_they_say() -> None:
 def test_every_output_has_its_shape(model: AlphaGenome) -> None:
     predictions = model(dna(), ORGANISM)
     shapes = {o: {k: tuple(v.shape) for k, v in p.items()} for o, p in predictions.items()}
-    for output_type in (O.RNA_SEQ, O.CAGE, O.PROCAP, O.DNASE, O.ATAC):
+    for output_type in (
+        OutputType.RNA_SEQ,
+        OutputType.CAGE,
+        OutputType.PROCAP,
+        OutputType.DNASE,
+        OutputType.ATAC,
+    ):
         p = CHANNELS[output_type]
         assert shapes[output_type] == {"scaled_1bp": (2, 4096, p), "scaled_128bp": (2, 32, p)}
-    for output_type in (O.CHIP_HISTONE, O.CHIP_TF):
+    for output_type in (OutputType.CHIP_HISTONE, OutputType.CHIP_TF):
         assert shapes[output_type] == {"scaled_128bp": (2, 32, 2)}
-    assert shapes[O.CONTACT_MAPS] == {"values": (2, 2, 2, 2)}
-    assert shapes[O.SPLICE_SITES] == {"logits": (2, 4096, 5), "probabilities": (2, 4096, 5)}
-    assert shapes[O.SPLICE_SITE_USAGE] == {"logits": (2, 4096, 4), "probabilities": (2, 4096, 4)}
+    assert shapes[OutputType.CONTACT_MAPS] == {"values": (2, 2, 2, 2)}
+    assert shapes[OutputType.SPLICE_SITES] == {"logits": (2, 4096, 5), "probabilities": (2, 4096, 5)}
+    assert shapes[OutputType.SPLICE_SITE_USAGE] == {"logits": (2, 4096, 4), "probabilities": (2, 4096, 4)}
     junctions = {"values": (2, 8, 8, 4), "positions": (2, 4, 8), "mask": (2, 8, 8, 4)}
-    assert shapes[O.SPLICE_JUNCTIONS] == junctions
+    assert shapes[OutputType.SPLICE_JUNCTIONS] == junctions
     assert all(torch.isfinite(v.float()).all() for p in predictions.values() for v in p.values())
-    assert all((p["scaled_128bp"] >= 0).all() for o, p in predictions.items() if o in (O.RNA_SEQ, O.CHIP_TF))
+    assert all(
+        (p["scaled_128bp"] >= 0).all()
+        for o, p in predictions.items()
+        if o in (OutputType.RNA_SEQ, OutputType.CHIP_TF)
+    )
 
 
 @torch.no_grad()
@@ -97,8 +106,8 @@ def test_a_requested_output_equals_the_same_output_among_all(model: AlphaGenome)
     for output_type in CHANNELS:
         alone = model(dna(), ORGANISM, outputs=[output_type])
         assert list(alone) == [output_type]
-        for key, value in alone[O(output_type)].items():
-            torch.testing.assert_close(value, everything[O(output_type)][key])
+        for key, value in alone[OutputType(output_type)].items():
+            torch.testing.assert_close(value, everything[OutputType(output_type)][key])
 
 
 @torch.no_grad()
@@ -107,46 +116,48 @@ def test_decoder_runs_only_for_1bp_outputs(model: AlphaGenome, monkeypatch: pyte
         raise AssertionError("decoder was called")
 
     monkeypatch.setattr(model.sequence_decoder, "forward", refuse)
-    model(dna(), ORGANISM, outputs=[O.CHIP_TF, O.CONTACT_MAPS])
+    model(dna(), ORGANISM, outputs=[OutputType.CHIP_TF, OutputType.CONTACT_MAPS])
     with pytest.raises(AssertionError, match="decoder was called"):
-        model(dna(), ORGANISM, outputs=[O.ATAC])
+        model(dna(), ORGANISM, outputs=[OutputType.ATAC])
 
 
 @torch.no_grad()
 def test_examples_of_a_batch_do_not_see_each_other(model: AlphaGenome) -> None:
     x = dna()
-    both = model(x, ORGANISM, outputs=[O.ATAC, O.CONTACT_MAPS])
-    second = model(x[1:], ORGANISM[1:], outputs=[O.ATAC, O.CONTACT_MAPS])
-    torch.testing.assert_close(both[O.ATAC]["scaled_1bp"][1:], second[O.ATAC]["scaled_1bp"])
-    other = model(x[1:], ORGANISM[:1], outputs=[O.ATAC])
-    assert not torch.allclose(other[O.ATAC]["scaled_1bp"], second[O.ATAC]["scaled_1bp"])
+    both = model(x, ORGANISM, outputs=[OutputType.ATAC, OutputType.CONTACT_MAPS])
+    second = model(x[1:], ORGANISM[1:], outputs=[OutputType.ATAC, OutputType.CONTACT_MAPS])
+    torch.testing.assert_close(both[OutputType.ATAC]["scaled_1bp"][1:], second[OutputType.ATAC]["scaled_1bp"])
+    other = model(x[1:], ORGANISM[:1], outputs=[OutputType.ATAC])
+    assert not torch.allclose(other[OutputType.ATAC]["scaled_1bp"], second[OutputType.ATAC]["scaled_1bp"])
 
 
 @torch.no_grad()
 def test_contact_maps_are_symmetric(model: AlphaGenome) -> None:
-    values = model(dna(8192), ORGANISM, outputs=[O.CONTACT_MAPS])[O.CONTACT_MAPS]["values"]
+    values = model(dna(8192), ORGANISM, outputs=[OutputType.CONTACT_MAPS])[OutputType.CONTACT_MAPS]["values"]
     torch.testing.assert_close(values, values.transpose(1, 2))
 
 
 @torch.no_grad()
 def test_activations_follow_the_input_dtype(model: AlphaGenome) -> None:
-    full = model(dna(), ORGANISM, outputs=[O.ATAC, O.CONTACT_MAPS])
-    half = model(dna().bfloat16(), ORGANISM, outputs=[O.ATAC, O.CONTACT_MAPS])
-    assert half[O.ATAC]["scaled_1bp"].dtype == torch.bfloat16
-    difference = half[O.ATAC]["scaled_1bp"].float() - full[O.ATAC]["scaled_1bp"]
-    assert difference.abs().mean() < 0.1 * full[O.ATAC]["scaled_1bp"].mean()
+    full = model(dna(), ORGANISM, outputs=[OutputType.ATAC, OutputType.CONTACT_MAPS])
+    half = model(dna().bfloat16(), ORGANISM, outputs=[OutputType.ATAC, OutputType.CONTACT_MAPS])
+    assert half[OutputType.ATAC]["scaled_1bp"].dtype == torch.bfloat16
+    difference = half[OutputType.ATAC]["scaled_1bp"].float() - full[OutputType.ATAC]["scaled_1bp"]
+    assert difference.abs().mean() < 0.1 * full[OutputType.ATAC]["scaled_1bp"].mean()
 
 
 @torch.no_grad()
 def test_junctions_of_padding_are_zero_and_padding_changes_nothing(model: AlphaGenome) -> None:
     positions = torch.tensor([[[5, 900, -1], [40, -1, -1], [7, 8, -1], [-1, -1, -1]]]).repeat(2, 1, 1)
-    found = model(dna(), ORGANISM, outputs=[O.SPLICE_JUNCTIONS], splice_positions=positions)
-    values, mask = found[O.SPLICE_JUNCTIONS]["values"], found[O.SPLICE_JUNCTIONS]["mask"]
+    found = model(dna(), ORGANISM, outputs=[OutputType.SPLICE_JUNCTIONS], splice_positions=positions)
+    values, mask = found[OutputType.SPLICE_JUNCTIONS]["values"], found[OutputType.SPLICE_JUNCTIONS]["mask"]
     assert mask[0, :, :, 0].tolist() == [[True, False, False], [True, False, False], [False] * 3]
     assert not mask[..., 2:].any()  # no acceptor on the - strand
     assert (values[~mask] == 0).all() and (values[mask] > 0).any()
-    shorter = model(dna(), ORGANISM, outputs=[O.SPLICE_JUNCTIONS], splice_positions=positions[:, :, :2])
-    torch.testing.assert_close(values[:, :2, :2], shorter[O.SPLICE_JUNCTIONS]["values"])
+    shorter = model(
+        dna(), ORGANISM, outputs=[OutputType.SPLICE_JUNCTIONS], splice_positions=positions[:, :, :2]
+    )
+    torch.testing.assert_close(values[:, :2, :2], shorter[OutputType.SPLICE_JUNCTIONS]["values"])
 
 
 def test_sites_are_chosen_above_the_threshold_in_order() -> None:
@@ -155,7 +166,12 @@ def test_sites_are_chosen_above_the_threshold_in_order() -> None:
     probabilities[0, 3, 2] = 0.1
     assert choose_sites(probabilities, 2, 0.1)[0].tolist() == [[2, 7], [-1, -1], [-1, -1], [-1, -1]]
     assert choose_sites(probabilities, 99, 0.1)[0, 0].tolist() == [2, 4, 7] + [-1] * 7
-    assert junction_mask(torch.tensor([[[1], [2], [3], [-1]]]), 2)[0, 0, 0].tolist() == [True, True, False, False]
+    assert junction_mask(torch.tensor([[[1], [2], [3], [-1]]]), 2)[0, 0, 0].tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_same_seed_same_weights_and_no_weight_depends_on_other_heads() -> None:
@@ -179,7 +195,7 @@ def test_every_parameter_learns() -> None:
     model = tiny().train()
     positions = torch.arange(12).view(1, 4, 3).repeat(2, 1, 1) * 300
     predictions = model(dna(), ORGANISM, splice_positions=positions)
-    predictions[O.SPLICE_JUNCTIONS].pop("mask")
+    predictions[OutputType.SPLICE_JUNCTIONS].pop("mask")
     weighted = [
         (v * torch.randn(v.shape, generator=torch.Generator().manual_seed(3))).sum()
         for p in predictions.values() for k, v in p.items() if k not in ("positions", "probabilities")
@@ -263,13 +279,15 @@ def test_soft_cap_holds_after_the_bias() -> None:
 def test_unscale_inverts_the_scaling_by_organism() -> None:
     model = tiny()
     means = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, float("nan"), 0.0, 8.0]])
-    model.set_track_means(O.RNA_SEQ, means)
-    assert model.track_mean(O.RNA_SEQ)[1].tolist() == [5.0, 1.0, 1.0, 8.0]
+    model.set_track_means(OutputType.RNA_SEQ, means)
+    assert model.track_mean(OutputType.RNA_SEQ)[1].tolist() == [5.0, 1.0, 1.0, 8.0]
     scaled = {"scaled_1bp": torch.full((2, 256, 4), 4.0), "scaled_128bp": torch.full((2, 2, 4), 20.0)}
-    out = model.unscale({O.RNA_SEQ: scaled, O.SPLICE_SITES: {"logits": scaled["scaled_1bp"]}}, ORGANISM)
-    assert out[O.RNA_SEQ]["1bp"][1, 0, 3].item() == pytest.approx(8 * 4 ** (4 / 3))
-    assert out[O.RNA_SEQ]["128bp"][0, 0, 1].item() == pytest.approx(2 * 128 * 22.5 ** (4 / 3))
-    assert list(out[O.SPLICE_SITES]) == ["logits"]
+    out = model.unscale(
+        {OutputType.RNA_SEQ: scaled, OutputType.SPLICE_SITES: {"logits": scaled["scaled_1bp"]}}, ORGANISM
+    )
+    assert out[OutputType.RNA_SEQ]["1bp"][1, 0, 3].item() == pytest.approx(8 * 4 ** (4 / 3))
+    assert out[OutputType.RNA_SEQ]["128bp"][0, 0, 1].item() == pytest.approx(2 * 128 * 22.5 ** (4 / 3))
+    assert list(out[OutputType.SPLICE_SITES]) == ["logits"]
 
 
 @pytest.mark.parametrize(
@@ -278,8 +296,8 @@ def test_unscale_inverts_the_scaling_by_organism() -> None:
         (lambda m: m(dna(4096)[:, :100], ORGANISM), "multiple of 2048"),
         (lambda m: m(dna(), ORGANISM[:1]), r"wanted \[2\]"),
         (lambda m: m(dna(), ORGANISM, outputs=["nonsense"]), "nonsense"),
-        (lambda m: m.set_track_means(O.ATAC, torch.ones(2, 9)), r"wanted \(2, 3\)"),
-        (lambda m: m.set_track_means(O.SPLICE_SITES, torch.ones(2, 5)), "no such track head"),
+        (lambda m: m.set_track_means(OutputType.ATAC, torch.ones(2, 9)), r"wanted \(2, 3\)"),
+        (lambda m: m.set_track_means(OutputType.SPLICE_SITES, torch.ones(2, 5)), "no such track head"),
         (lambda m: Sizes.preset("huge"), "presets are"),
         (lambda m: Sizes.preset("tiny", {"atak": 3}), "atak"),
         (lambda m: Sizes.preset("tiny", CHANNELS, chanels=3), "chanels"),
@@ -295,11 +313,11 @@ def test_bad_calls_say_what_is_wrong(model: AlphaGenome, call: object, message: 
 
 def test_missing_heads_are_named() -> None:
     model = AlphaGenome(Sizes.preset("tiny", {"atac": 2, "splice_junctions": 2}, channels_step=4)).eval()
-    with pytest.raises(ValueError, match="no head for .*cage"):
-        model(dna(), ORGANISM, outputs=[O.CAGE])
+    with pytest.raises(ValueError, match=r"no head for .*cage"):
+        model(dna(), ORGANISM, outputs=[OutputType.CAGE])
     with pytest.raises(ValueError, match="pass splice_positions"):
         model(dna(), ORGANISM)
-    assert set(model(dna(), ORGANISM, outputs=[O.ATAC])) == {O.ATAC}
+    assert set(model(dna(), ORGANISM, outputs=[OutputType.ATAC])) == {OutputType.ATAC}
 
 
 def test_every_output_type_has_a_head_of_the_published_name(model: AlphaGenome) -> None:

@@ -1,0 +1,123 @@
+"""One forward pass of the full-size network against the published code's numbers, for both organisms.
+
+The parameters are drawn by rule from their names, so nothing is downloaded; see the references' README.
+Needs about 7 GB and half a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from megabase.model import AlphaGenome, Sizes, from_haiku
+from megabase.model.checkpoint import load_tensors
+from megabase.sequence import one_hot
+from megabase.spec import OUTPUTS
+
+KEYS = {
+    "scaled_1bp": "scaled_predictions_1bp", "scaled_128bp": "scaled_predictions_128bp",
+    "values": "predictions", "probabilities": "predictions", "logits": "logits",
+    "mask": "splice_junction_mask", "positions": "splice_site_positions",
+}  # fmt: skip
+# Largest difference as a share of the output's range, and median relative difference.
+TIGHT = (2e-5, 2e-5)
+LOOSER = {
+    "splice_sites_classification/predictions": (1e-4, 2e-5),
+    "splice_sites_usage/predictions": (5e-4, 5e-4),  # stored as float16 by the published code
+}
+MAX_GIGABYTES = 10
+
+
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter by its published name."""
+    generator = np.random.Generator(np.random.Philox(key=zlib.crc32(f"public:{name}".encode())))
+    x = generator.standard_normal(shape, dtype=np.float32)
+    last = name.rsplit("/", 1)[-1]
+    if last == "w":
+        fan_in = shape[0] * shape[1] if name.endswith("conv1_d/w") else shape[-2]
+        return np.float32(0.05 if "/head/" in name else 1) * x / np.float32(np.sqrt(fan_in))
+    if last == "var_ema":
+        return 1 + np.float32(0.25) * np.abs(x)
+    return (1 if last in ("scale", "residual_scale") else 0) + np.float32(0.1) * x
+
+
+@pytest.fixture(scope="module")
+def reference(references: Path) -> dict[str, np.ndarray]:
+    with np.load(references / "alphagenome_forward.npz") as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+@pytest.fixture(scope="module")
+def model(facts: Path) -> Iterator[AlphaGenome]:
+    tree = json.loads((facts / "alphagenome_param_tree.json").read_text())
+    params, state = ({k: draw(k, tuple(v)) for k, v in tree[part].items()} for part in ("params", "state"))
+    tensors = from_haiku(params, state)
+    with torch.device("meta"):
+        model = AlphaGenome(Sizes.preset("alphagenome"), seed=None)
+    for name, value in model.named_buffers():
+        if name.startswith("track_means."):
+            tensors[name] = torch.ones(value.shape)
+    load_tensors(model, tensors, "parameters by rule")
+    yield model.eval()
+
+
+def select(name: str, value: np.ndarray, length: int) -> np.ndarray:
+    """The part of an output that the reference keeps."""
+    if name.startswith("splice_sites_junction") and "positions" not in name:
+        return value[::8, ::8, ::23]
+    if value.shape[0] == length:
+        return value[::11] if value.shape[1] <= 8 else value[::37, ::7]
+    return value[:, ::5] if value.shape[0] == length // 128 else value
+
+
+@torch.no_grad()
+def run(model: AlphaGenome, codes: np.ndarray, organism: int, positions: np.ndarray) -> dict[str, np.ndarray]:
+    """All outputs and embeddings by published name, without the batch axis."""
+    sequence = one_hot(torch.from_numpy(codes))[None]
+    sequence[:, 100:164] = 0
+    index, wanted = torch.tensor([organism]), model.sizes.outputs()
+    tokens, skips = model.encode(sequence)
+    tokens, pair = model.transform(tokens, index)
+    embeddings = model.embed_outputs(tokens, pair, skips, index, wanted)
+    out = {
+        "embeddings_1bp": embeddings.bp1, "embeddings_128bp": embeddings.bp128,
+        "embeddings_pair": embeddings.pair,
+    }  # fmt: skip
+    predictions = model.predict_heads(embeddings, index, wanted, torch.from_numpy(positions)[None])
+    for output_type, values in predictions.items():
+        head = OUTPUTS[output_type].published_head
+        out |= {f"{head}/{KEYS[key]}": value for key, value in values.items()}
+    return {name: value[0].numpy() for name, value in out.items()}
+
+
+@pytest.mark.parametrize("organism", [0, 1], ids=["human", "mouse"])
+def test_forward_pass_equals_the_published_one(
+    model: AlphaGenome, reference: dict[str, np.ndarray], organism: int
+) -> None:
+    prefix = f"{organism}:"
+    positions = reference[f"{prefix}splice_sites_junction/splice_site_positions"]
+    found = run(model, reference["sequence"], organism, positions)
+    wanted = {k.removeprefix(prefix): v for k, v in reference.items() if k.startswith(prefix)}
+    assert set(found) == set(wanted)
+    wrong = []
+    for name, value in wanted.items():
+        got = select(name, found[name], len(reference["sequence"]))
+        assert got.shape == value.shape, name
+        if value.dtype.kind in "bi":
+            wrong += [name] if not np.array_equal(got, value) else []
+            continue
+        difference = np.abs(got - value)
+        largest = difference.max() / (value.max() - value.min())
+        median = np.median(difference[value != 0] / np.abs(value[value != 0]))
+        limits = LOOSER.get(name, TIGHT)
+        if largest > limits[0] or median > limits[1]:
+            wrong.append(f"{name}: max {largest:.1e} of the range, median {median:.1e}")
+    assert wrong == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 < MAX_GIGABYTES
