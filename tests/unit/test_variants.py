@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megabase.config import VariantSetSettings
 from megabase.files import FileError, read_table
 from megabase.genome import Genome, Interval, prepare_genome
 from megabase.sequence import decode
@@ -131,11 +130,10 @@ def split(
     max_allele: int = 10,
 ) -> tuple[list[pl.DataFrame], pl.DataFrame]:
     paths = [folder / f"{k}.parquet" for k in range(n_chunks)]
-    settings = VariantSetSettings(genome="toy1", max_variants=max_variants)
-    split_variants(
-        vcf, paths, folder / "r.parquet", genome.folder, settings, max_allele=max_allele, seed=seed
-    )
-    return [read_table(path, "variants") for path in paths], read_table(folder / "r.parquet", "rejected")
+    rejected = folder / "r.parquet"
+    options = {"max_variants": max_variants, "seed": seed, "max_allele": max_allele}
+    split_variants(vcf, genome.folder, paths, rejected, **options)
+    return [read_table(path, "variants") for path in paths], read_table(rejected, "rejected")
 
 
 def test_a_vcf_without_records_gives_empty_tables(tmp_path: Path, genome: Genome) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from megabase.config import VariantSetSettings
 from megabase.files import FileError, Stamp, hash_inputs, write_table
 from megabase.genome import Genome, Interval
 from megabase.logs import LOGGER
@@ -198,28 +197,29 @@ def _check_whole(path: Path) -> None:
 
 def split_variants(
     vcf: str | Path,
+    genome: str | Path,
     outputs: Sequence[str | Path],
     rejected: str | Path,
-    genome: str | Path,
-    settings: VariantSetSettings,
     *,
     max_allele: int,
+    max_variants: int | None = None,
     seed: int = 0,
+    config_hash: str = "",
 ) -> tuple[int, int]:
     """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
 
     Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks whose
-    sizes differ by at most one (empty where there are fewer variants than chunks). `settings.max_variants`
-    keeps a seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
+    sizes differ by at most one (empty where there are fewer variants than chunks). `max_variants` keeps a
+    seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
     """
-    store, limit, config_hash = Genome.open(genome), settings.max_variants, settings.hash()
+    store = Genome.open(genome)
     parts = list(read_variants(vcf, store, max_allele=max_allele))
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
     accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
     refused = pl.concat([part[1] for part in parts])
     read = accepted.height
-    if limit is not None and read > limit:
-        chosen = generator(seed, "split_variants").choice(read, size=limit, replace=False)
+    if max_variants is not None and read > max_variants:
+        chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
         accepted = accepted[np.sort(chosen)]
     inputs = hash_inputs([vcf, Path(genome) / "sequence.json"])
     bounds = [k * accepted.height // len(outputs) for k in range(len(outputs) + 1)]
