@@ -49,6 +49,6 @@ rule all:
     input:
         report="<results>/report/index.html",
         figures="<results>/report/figures",
-        evaluations=evaluations,
-        scores=score_sets,
-        benchmarks=benchmark_results,
+        evaluations=plan.evaluations(),
+        scores=plan.scores(),
+        benchmarks=plan.benchmarks(),

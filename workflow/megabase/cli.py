@@ -6,7 +6,6 @@ path of a model, genome or store may be its folder or the JSON file in it that d
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,9 @@ import typer
 
 from megabase import config, logs
 from megabase.options import (
+    BenchmarkName,
+    BenchmarkTable,
+    Blacklist,
     Device,
     Folds,
     GenesFolder,
@@ -26,9 +28,11 @@ from megabase.options import (
     Organisms,
     Output,
     Paths,
+    Regions,
     Scheme,
     Seed,
     Settings,
+    begin,
     device_of,
     folder_of,
     genomes_of,
@@ -57,21 +61,23 @@ def main() -> None:
 @app.command()
 def simulate_demo(output: Output, seed: Seed = 0) -> None:
     """Write the files of the demo portal: two synthetic species with known truth."""
-    from megabase.simulate import portal
+    from megabase.simulate import demo
 
     logs.start("simulate-demo", seed=seed)
-    portal.simulate_demo(output, seed)
+    demo.simulate_demo(output, seed)
 
 
 @app.command()
 def list_sources(
-    portals: Annotated[list[str], typer.Argument(help="portals or files to list")], output: Output
+    tables: Annotated[list[Path], typer.Argument(help="TSVs with the columns of a manifest")],
+    output: Output,
+    data: Annotated[str, typer.Option(help="folder that {data} in a URL stands for")] = "",
 ) -> None:
-    """Write the manifest of a release, to be reviewed and committed."""
+    """Freeze a release: check tables of sources, fill in sizes and MD5 sums, and write its manifest."""
     from megabase.sources import listing
 
     logs.start("list-sources")
-    listing.list_sources(portals, output)
+    listing.list_sources(tables, output, data=data)
 
 
 @app.command()
@@ -98,8 +104,7 @@ def prepare_genome(
     """Write the sequence store of a genome."""
     from megabase import genome
 
-    given = config.parse_settings(config.GenomeSettings, settings)
-    logs.start("prepare-genome", config_hash=given.hash())
+    given = begin("prepare-genome", config.GenomeSettings, settings)
     genome.prepare_genome(
         fasta, output, organism=given.organism, name=name, aliases=given.aliases, config_hash=given.hash()
     )
@@ -124,24 +129,18 @@ def normalize_track(
     manifest: Manifest,
     genome: GenomeFolder,
     output: Output,
-    regions: Annotated[str, typer.Option(help="BED of measured regions; empty: all")] = "",
-    blacklist: Annotated[str, typer.Option(help="BED of regions to mask; empty: none")] = "",
+    regions: Regions = "",
+    blacklist: Blacklist = "",
     settings: Settings = "",
 ) -> None:
     """Normalize the replicates and strands of one group of signal files into bigWigs."""
     from megabase.tracks import coverage
 
-    given = config.parse_settings(config.TrackSettings, settings)
-    logs.start("normalize-track", config_hash=given.hash())
+    given = begin("normalize-track", config.TrackSettings, settings)
     coverage.normalize_track(
-        rows_of(inputs, manifest),
-        inputs,
-        folder_of(genome),
-        output,
-        given,
-        optional(regions),
+        rows_of(inputs, manifest), inputs, folder_of(genome), output, given, optional(regions),
         optional(blacklist),
-    )
+    )  # fmt: skip
 
 
 @app.command()
@@ -151,8 +150,7 @@ def normalize_contacts(
     """Normalize a contact map into log(observed / expected)."""
     from megabase.tracks import contacts
 
-    given = config.parse_settings(config.TrackSettings, settings)
-    logs.start("normalize-contacts", config_hash=given.hash())
+    given = begin("normalize-contacts", config.TrackSettings, settings)
     contacts.normalize_contacts(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -163,8 +161,7 @@ def normalize_splicing(
     """Turn an organism's splice tables into sites, usage and junction counts."""
     from megabase.tracks import splicing
 
-    given = config.parse_settings(config.TrackSettings, settings)
-    logs.start("normalize-splicing", config_hash=given.hash())
+    given = begin("normalize-splicing", config.TrackSettings, settings)
     splicing.normalize_splicing(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -190,8 +187,7 @@ def assign_folds(
     """Deal the windows of every organism to folds."""
     from megabase import folds
 
-    given = config.parse_settings(config.FoldSettings, settings)
-    logs.start("assign-folds", seed=seed, config_hash=given.hash())
+    given = begin("assign-folds", config.FoldSettings, settings, seed)
     folders = [folder_of(path) for path in genomes]
     folds.assign_folds(folders, output, given, splits=[Path(path) for path in splits.split()], seed=seed)
 
@@ -207,8 +203,7 @@ def write_shards(
     """Write the training store of an organism."""
     from megabase.shards import writer
 
-    given = config.parse_settings(config.ShardSettings, settings)
-    logs.start("write-shards", config_hash=given.hash())
+    given = begin("write-shards", config.ShardSettings, settings)
     writer.write_shards(table, tracks, folder_of(genome), output, given)
 
 
@@ -229,8 +224,7 @@ def train_teacher(
     """Train one teacher on measured tracks; goes on from its last checkpoint."""
     from megabase import train
 
-    given = config.parse_settings(config.TrainSettings, settings)
-    logs.start("train-teacher", seed=seed, config_hash=given.hash())
+    given = begin("train-teacher", config.TrainSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
         stores, sequences, genes, intervals, output, scheme, seed, given,
@@ -255,8 +249,7 @@ def distill_student(
     """Distil the student from the all-folds teachers; goes on from its last checkpoint."""
     from megabase import distill
 
-    given = config.parse_settings(config.DistillSettings, settings)
-    logs.start("distill-student", seed=seed, config_hash=given.hash())
+    given = begin("distill-student", config.DistillSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     distill.distill_student(
         [folder_of(path) for path in teachers], [stores / name for name in names], sequences, genes,
@@ -278,8 +271,7 @@ def split_variants(
     """Check the variants of a VCF against the genome and deal them to chunks."""
     from megabase import variants
 
-    given = config.parse_settings(config.VariantSetSettings, settings)
-    logs.start("split-variants", seed=seed, config_hash=given.hash())
+    given = begin("split-variants", config.VariantSetSettings, settings, seed)
     variants.split_variants(
         vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         seed=seed, config_hash=given.hash(),
@@ -300,8 +292,7 @@ def score_variants(
     """Score a chunk of variants with every scorer; goes on after its last finished batch."""
     from megabase.scoring import chunks
 
-    given = config.parse_settings(config.ScoringSettings, settings)
-    logs.start("score-variants", config_hash=given.hash())
+    given = begin("score-variants", config.ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
         polya_sites=optional(polya_sites), device=device_of(device),
@@ -313,8 +304,7 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
     """Make the quantiles of every scorer and track from scored background variants."""
     from megabase.scoring import calibration
 
-    given = config.parse_settings(config.ScoringSettings, settings)
-    logs.start("calibrate-scores", seed=seed, config_hash=given.hash())
+    given = begin("calibrate-scores", config.ScoringSettings, settings, seed)
     calibration.calibrate_scores(chunks, output, given, seed=seed)
 
 
@@ -334,6 +324,30 @@ def merge_scores(
 
 
 @app.command()
+def explain_variant(
+    scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
+    model: Model,
+    genome: GenomeFolder,
+    output: Output,
+    genes: GenesFolder = "",
+    store: Annotated[str, typer.Option(help="training store with observed tracks; empty: none")] = "",
+    scoring: Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `scoring`")] = "",
+    settings: Settings = "",
+    variant: Annotated[str, typer.Option(help="variant to explain; empty: that of the largest effect")] = "",
+    device: Device = "",
+) -> None:
+    """Write the predictions and the in-silico mutagenesis about one variant."""
+    from megabase.scoring import explain
+
+    given = begin("explain-variant", config.ReportSettings, settings)
+    explain.explain_variant(
+        scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
+        config.parse_settings(config.ScoringSettings, scoring), given, variant=variant or None,
+        device=device_of(device),
+    )  # fmt: skip
+
+
+@app.command()
 def fit_baseline(
     stores: Paths,
     genomes: GenomesFolder,
@@ -346,8 +360,7 @@ def fit_baseline(
     """Fit the plain model that the output folder is named after: baseline-mean or baseline-kmer."""
     from megabase.predictors import baselines
 
-    given = config.parse_settings(config.EvaluationSettings, settings)
-    logs.start("fit-baseline", config_hash=given.hash())
+    given = begin("fit-baseline", config.EvaluationSettings, settings)
     names, sequences, _ = genomes_of(genomes, organisms)
     fold_settings = config.parse_settings(config.FoldSettings, folds)
     baselines.fit_baseline(stores, sequences, intervals, output, given, fold_settings, names)
@@ -370,8 +383,7 @@ def evaluate_tracks(
     """Compare a model's predictions with the measured tracks of held-out windows."""
     from megabase import evaluate
 
-    given = config.parse_settings(config.EvaluationSettings, settings)
-    logs.start("evaluate-tracks", seed=seed, config_hash=given.hash())
+    given = begin("evaluate-tracks", config.EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
         folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
         config.parse_settings(config.FoldSettings, folds), organism, seed=seed, device=device_of(device),
@@ -381,7 +393,7 @@ def evaluate_tracks(
 @app.command()
 def prepare_benchmark(
     tables: Annotated[list[str], typer.Argument(help="path, path=tissue or path=tissue=ontology term")],
-    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    name: BenchmarkName,
     genome: GenomeFolder,
     settings: Settings,
     output: Output,
@@ -391,16 +403,15 @@ def prepare_benchmark(
     """Turn measured effects into a benchmark's table and the VCF of its variants."""
     from megabase.benchmark import tasks
 
-    given = config.parse_settings(config.BenchmarkSettings, settings)
-    logs.start("prepare-benchmark", seed=seed, config_hash=given.hash())
+    given = begin("prepare-benchmark", config.BenchmarkSettings, settings, seed)
     tasks.prepare_benchmark(tables, folder_of(genome), optional(genes), output, given, name, seed)
 
 
 @app.command()
 def evaluate_benchmark(
-    table: Annotated[Path, typer.Argument(help="table of prepare-benchmark")],
+    table: BenchmarkTable,
     scores: Annotated[Path, typer.Argument(help="scores of the benchmark's variants")],
-    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    name: BenchmarkName,
     model: Annotated[str, typer.Option(help="name of the model that made the scores")],
     settings: Settings,
     output: Output,
@@ -409,15 +420,14 @@ def evaluate_benchmark(
     """Measure a model's scores against a benchmark."""
     from megabase.benchmark import results
 
-    given = config.parse_settings(config.BenchmarkSettings, settings)
-    logs.start("evaluate-benchmark", seed=seed, config_hash=given.hash())
+    given = begin("evaluate-benchmark", config.BenchmarkSettings, settings, seed)
     results.evaluate_benchmark(table, scores, model, output, given, name, seed)
 
 
 @app.command()
 def evaluate_baselines(
-    table: Annotated[Path, typer.Argument(help="table of prepare-benchmark")],
-    name: Annotated[str, typer.Option(help="name of the benchmark")],
+    table: BenchmarkTable,
+    name: BenchmarkName,
     genome: GenomeFolder,
     settings: Settings,
     output: Output,
@@ -426,9 +436,22 @@ def evaluate_baselines(
     """Measure distances, GC change and k-mer change against a benchmark."""
     from megabase.benchmark import results
 
-    given = config.parse_settings(config.BenchmarkSettings, settings)
-    logs.start("evaluate-baselines", seed=seed, config_hash=given.hash())
+    given = begin("evaluate-baselines", config.BenchmarkSettings, settings, seed)
     results.evaluate_baselines(table, folder_of(genome), output, given, name, seed)
+
+
+@app.command()
+def plot_report(
+    results: Annotated[Path, typer.Argument(help="folder of results")],
+    manifest: Manifest,
+    settings: Annotated[str, typer.Option(help="the whole config, as JSON or a YAML file")],
+    output: Output,
+) -> None:
+    """Write the page that a person reads, and its figures."""
+    from megabase.report import page
+
+    given = begin("plot-report", config.Config, settings)
+    page.plot_report(results, manifest, given, output)
 
 
 @app.command()
@@ -469,5 +492,4 @@ def document_config(
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

@@ -344,6 +344,11 @@ class Config(Section):
         return parts[1] if parts[0] == "teacher" and len(parts) == 3 else "all"
 
 
+def is_vcf_path(vcf: str) -> bool:
+    """Whether the `vcf` of a variant set is a path; otherwise it is an accession of the manifest."""
+    return "/" in vcf or vcf.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
+
+
 def parse_settings(cls: type[S], text: str | None) -> S:
     """One section from JSON text, or from a YAML/JSON file; its defaults if `text` is none.
 

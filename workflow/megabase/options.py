@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from megabase import config, logs
+
 Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
 Settings = Annotated[str, typer.Option(help="JSON, or a YAML file, of this command's section of the config")]
@@ -22,7 +24,18 @@ Intervals = Annotated[Path, typer.Option(help="windows by fold, made by assign-f
 Folds = Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `folds`")]
 Scheme = Annotated[str, typer.Option(help="fold scheme: which windows are held out")]
 Organisms = Annotated[str, typer.Option(help="organisms in model index order, joined by commas")]
+Regions = Annotated[str, typer.Option(help="BED of measured regions; empty: all")]
+Blacklist = Annotated[str, typer.Option(help="BED of regions to mask; empty: none")]
+BenchmarkName = Annotated[str, typer.Option(help="name of the benchmark")]
+BenchmarkTable = Annotated[Path, typer.Argument(help="table.parquet of prepare-benchmark")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
+
+
+def begin(command: str, section: type[config.S], settings: str, seed: int | None = None) -> config.S:
+    """The settings of a command, after the header line of its log; FileError if they cannot be used."""
+    given = config.parse_settings(section, settings)
+    logs.start(command, seed=seed, config_hash=given.hash())
+    return given
 
 
 def folder_of(path: Path) -> Path:
@@ -31,10 +44,12 @@ def folder_of(path: Path) -> Path:
 
 
 def optional(path: str) -> Path | None:
+    """The path, or none where it is empty."""
     return Path(path) if path else None
 
 
 def device_of(name: str) -> str:
+    """The device asked for, else an accelerator where there is one."""
     import torch
 
     return name or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,9 +3,9 @@
 
 rule prepare_benchmark:
     input:
-        tables=benchmark_tables,
-        genome=benchmark_genome,
-        genes=benchmark_genes,
+        tables=plan.benchmark_tables,
+        genome=plan.benchmark_genome,
+        genes=plan.benchmark_genes,
     output:
         table="<results>/benchmarks/{benchmark}/table.parquet",
         vcf="<results>/benchmarks/{benchmark}/variants.vcf.gz",
@@ -19,8 +19,8 @@ rule prepare_benchmark:
         runtime="2h",
     params:
         folder=subpath(output.table, parent=True),
-        sources=benchmark_sources,
-        settings=benchmark_settings,
+        sources=plan.benchmark_sources,
+        settings=plan.benchmark_settings,
         seed=settings.seed,
     shell:
         "megabase prepare-benchmark {params.sources:q} --name {wildcards.benchmark} --genome {input.genome:q} "
@@ -41,7 +41,7 @@ rule evaluate_benchmark:
         mem="8GB",
         runtime="2h",
     params:
-        settings=benchmark_settings,
+        settings=plan.benchmark_settings,
         seed=settings.seed,
     shell:
         "megabase evaluate-benchmark {input.table:q} {input.scores:q} --name {wildcards.benchmark} "
@@ -51,7 +51,7 @@ rule evaluate_benchmark:
 rule evaluate_baselines:
     input:
         table="<results>/benchmarks/{benchmark}/table.parquet",
-        genome=benchmark_genome,
+        genome=plan.benchmark_genome,
     output:
         result="<results>/benchmarks/{benchmark}/baselines.tsv",
     log:
@@ -62,7 +62,7 @@ rule evaluate_baselines:
         mem="8GB",
         runtime="2h",
     params:
-        settings=benchmark_settings,
+        settings=plan.benchmark_settings,
         seed=settings.seed,
     shell:
         "megabase evaluate-baselines {input.table:q} --name {wildcards.benchmark} --genome {input.genome:q} "

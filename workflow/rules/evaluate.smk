@@ -7,7 +7,7 @@ rule evaluate_tracks:
         weights="<results>/models/{model}/model.safetensors",
         store="<results>/shards/{organism}",
         genome="<results>/genome/{organism}/sequence.json",
-        genes=organism_genes,
+        genes=plan.organism_genes,
         intervals="<results>/folds/intervals.parquet",
     output:
         table="<results>/evaluation/{model}/{organism}.tsv",

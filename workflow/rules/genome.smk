@@ -3,7 +3,7 @@
 
 rule prepare_genome:
     input:
-        fasta=genome_fasta,
+        fasta=plan.genome_fasta,
     output:
         codes="<results>/genome/{genome}/sequence.u8",
         info="<results>/genome/{genome}/sequence.json",
@@ -16,7 +16,7 @@ rule prepare_genome:
         runtime="1h",
     params:
         folder=subpath(output.info, parent=True),
-        settings=genome_settings,
+        settings=plan.genome_settings,
     shell:
         "megabase prepare-genome {input.fasta:q} --name {wildcards.genome} --settings {params.settings:q} "
         "-o {params.folder:q} &> {log:q}"
@@ -24,7 +24,7 @@ rule prepare_genome:
 
 rule prepare_genes:
     input:
-        gtf=genome_gtf,
+        gtf=plan.genome_gtf,
         genome="<results>/genome/{genome}/sequence.json",
     output:
         genes=directory("<results>/genome/{genome}/genes"),

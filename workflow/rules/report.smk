@@ -3,7 +3,7 @@
 
 rule plot_report:
     input:
-        manifest=manifest,
+        manifest=plan.manifest,
         tracks=collect(
             "<results>/tracks/{organism}/tracks.parquet", organism=settings.organisms
         ),
@@ -12,10 +12,10 @@ rule plot_report:
             "<results>/models/{model}/training.tsv", model=settings.trained_models
         ),
         models=collect("<results>/models/{model}/model.json", model=settings.models),
-        evaluations=evaluations,
-        scores=score_sets,
-        benchmarks=benchmark_results,
-        explanations=explanations,
+        evaluations=plan.evaluations(),
+        scores=plan.scores(),
+        benchmarks=plan.benchmarks(),
+        explanations=plan.explanations(),
     output:
         page=report(
             "<results>/report/index.html",

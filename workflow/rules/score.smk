@@ -3,8 +3,8 @@
 
 rule split_variants:
     input:
-        vcf=variant_vcf,
-        genome=variant_genome,
+        vcf=plan.variant_vcf,
+        genome=plan.variant_genome,
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
         rejected="<results>/variants/{variants}/rejected.parquet",
@@ -16,7 +16,7 @@ rule split_variants:
         mem="8GB",
         runtime="4h",
     params:
-        settings=variant_settings,
+        settings=plan.variant_settings,
         max_allele=settings.scoring.max_allele,
         seed=settings.seed,
     shell:
@@ -30,9 +30,9 @@ rule score_variants:
         variants="<results>/variants/{variants}/{scatteritem}.parquet",
         model="<results>/models/{model}/model.json",
         weights="<results>/models/{model}/model.safetensors",
-        genome=variant_genome,
-        genes=variant_genes,
-        polya_sites=polya_sites,
+        genome=plan.variant_genome,
+        genes=plan.variant_genes,
+        polya_sites=plan.polya_sites,
     output:
         scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
     log:
@@ -44,7 +44,7 @@ rule score_variants:
         mem="8GB",
         runtime="12h",
     params:
-        settings=scoring_settings,
+        settings=plan.scoring_settings,
     shell:
         "megabase score-variants {input.variants:q} --model {input.model:q} --genome {input.genome:q} "
         "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --settings {params.settings:q} "
@@ -97,9 +97,9 @@ rule explain_variant:
         scores="<results>/scores/{variants}/{model}",
         model="<results>/models/{model}/model.json",
         weights="<results>/models/{model}/model.safetensors",
-        genome=variant_genome,
-        genes=variant_genes,
-        store=variant_store,
+        genome=plan.variant_genome,
+        genes=plan.variant_genes,
+        store=plan.variant_store,
     output:
         arrays="<results>/explanations/{variants}/{model}.npz",
         info="<results>/explanations/{variants}/{model}.json",
@@ -113,7 +113,7 @@ rule explain_variant:
         mem="8GB",
         runtime="2h",
     params:
-        scoring=scoring_settings,
+        scoring=plan.scoring_settings,
         settings=section_json(settings.report),
     shell:
         "megabase explain-variant {input.scores:q} --model {input.model:q} --genome {input.genome:q} "

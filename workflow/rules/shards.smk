@@ -3,11 +3,9 @@
 
 rule assign_folds:
     input:
-        genomes=collect(
-            "<results>/genome/{organism}/sequence.json", organism=settings.organisms
-        ),
-        genes=training_genes,
-        splits=split_files,
+        genomes=plan.genomes(),
+        genes=plan.training_genes(),
+        splits=plan.split_files,
     output:
         intervals="<results>/folds/intervals.parquet",
         folds="<results>/folds/folds.json",
@@ -30,7 +28,7 @@ rule assign_folds:
 
 rule write_shards:
     input:
-        tracks=track_folders,
+        tracks=plan.track_folders,
         table="<results>/tracks/{organism}/tracks.parquet",
         genome="<results>/genome/{organism}/sequence.json",
     output:

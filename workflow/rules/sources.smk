@@ -3,7 +3,7 @@
 
 rule simulate_demo:
     output:
-        files=demo.products(demo_folder),
+        files=plan.demo_files(),
     log:
         "<logs>/simulate_demo.log",
     conda:
@@ -12,7 +12,7 @@ rule simulate_demo:
         mem="4GB",
         runtime="30m",
     params:
-        folder=folder_of_files,
+        folder=files_folder,
         seed=settings.seed,
     shell:
         "megabase simulate-demo -o {params.folder:q} --seed {params.seed} &> {log:q}"
@@ -20,7 +20,7 @@ rule simulate_demo:
 
 rule fetch_source:
     input:
-        origin=source_origin,
+        origin=plan.source_origin,
     output:
         file="<results>/raw/{portal}/{file}",
     log:
@@ -32,8 +32,8 @@ rule fetch_source:
         mem="1GB",
         runtime="12h",
     params:
-        url=source_url,
-        md5=source_md5,
-        size=source_size,
+        url=plan.source_url,
+        md5=plan.source_md5,
+        size=plan.source_size,
     shell:
         "megabase fetch-source {params.url:q} --md5={params.md5:q} --size={params.size:q} -o {output.file:q} &> {log:q}"

@@ -3,10 +3,10 @@
 
 rule normalize_track:
     input:
-        files=track_files,
+        files=plan.track_files,
         genome="<results>/genome/{organism}/sequence.json",
-        regions=genome_regions,
-        blacklist=genome_blacklist,
+        regions=plan.genome_regions,
+        blacklist=plan.genome_blacklist,
     output:
         track=directory("<results>/tracks/{organism}/{output_type}/{group}"),
     log:
@@ -19,8 +19,8 @@ rule normalize_track:
         mem="8GB",
         runtime="4h",
     params:
-        manifest=manifest,
-        rows=rows_hash,
+        manifest=plan.manifest,
+        rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-track {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -30,7 +30,7 @@ rule normalize_track:
 
 rule normalize_contacts:
     input:
-        files=contact_files,
+        files=plan.contact_files,
         genome="<results>/genome/{organism}/sequence.json",
     output:
         track=directory("<results>/tracks/{organism}/contact_maps/{group}"),
@@ -42,8 +42,8 @@ rule normalize_contacts:
         mem="16GB",
         runtime="12h",
     params:
-        manifest=manifest,
-        rows=rows_hash,
+        manifest=plan.manifest,
+        rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-contacts {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -52,7 +52,7 @@ rule normalize_contacts:
 
 rule normalize_splicing:
     input:
-        files=splicing_files,
+        files=plan.splicing_files,
         genome="<results>/genome/{organism}/sequence.json",
     output:
         track=directory("<results>/tracks/{organism}/splicing"),
@@ -64,8 +64,8 @@ rule normalize_splicing:
         mem="8GB",
         runtime="4h",
     params:
-        manifest=manifest,
-        rows=rows_hash,
+        manifest=plan.manifest,
+        rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-splicing {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -74,7 +74,7 @@ rule normalize_splicing:
 
 rule list_tracks:
     input:
-        tracks=track_folders,
+        tracks=plan.track_folders,
     output:
         table="<results>/tracks/{organism}/tracks.parquet",
     log:

@@ -3,9 +3,9 @@
 
 rule train_teacher:
     input:
-        stores=training_stores,
-        genomes=training_genomes,
-        genes=training_genes,
+        stores=plan.stores(),
+        genomes=plan.genomes(),
+        genes=plan.training_genes(),
         intervals="<results>/folds/intervals.parquet",
     output:
         weights="<results>/models/teacher-{scheme}-seed{seed}/model.safetensors",
@@ -26,7 +26,7 @@ rule train_teacher:
         organisms=",".join(settings.organisms),
         model=section_json(settings.model),
         settings=section_json(settings.teachers.train),
-        seed=member_seed,
+        seed=plan.member_seed,
     shell:
         "megabase train-teacher {input.stores:q} --scheme {wildcards.scheme} --genomes {params.genomes:q} "
         "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
@@ -41,8 +41,8 @@ rule distill_student:
         weights=collect(
             "<results>/models/{teacher}/model.safetensors", teacher=settings.ensemble
         ),
-        stores=training_stores,
-        genomes=training_genomes,
+        stores=plan.stores(),
+        genomes=plan.genomes(),
         intervals="<results>/folds/intervals.parquet",
     output:
         weights="<results>/models/student-seed{seed}/model.safetensors",
@@ -64,7 +64,7 @@ rule distill_student:
         folds=section_json(settings.folds),
         organisms=",".join(settings.organisms),
         settings=section_json(settings.student.distill),
-        seed=member_seed,
+        seed=plan.member_seed,
     shell:
         "megabase distill-student {input.teachers:q} --stores {params.stores:q} --genomes {params.genomes:q} "
         "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
@@ -73,8 +73,8 @@ rule distill_student:
 
 rule fit_baseline:
     input:
-        stores=training_stores,
-        genomes=training_genomes,
+        stores=plan.stores(),
+        genomes=plan.genomes(),
         intervals="<results>/folds/intervals.parquet",
     output:
         weights="<results>/models/baseline-{kind}/model.safetensors",

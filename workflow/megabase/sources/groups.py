@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from megabase.sources.manifest import raw_path
-
 from megabase.files import FileError, hash_json
+from megabase.sources.manifest import local_path, raw_path, resolve_url
 from megabase.spec import OUTPUTS, Kind
 
 Row = Mapping[str, Any]
@@ -86,19 +85,21 @@ class Sheet:
 
     def url(self, path: str | Path) -> str:
         """URL of the file `path`, with `{data}` filled in."""
-        return str(self.row_at(path)["url"]).replace("{data}", self.data)
+        return resolve_url(self.row_at(path), self.data)
 
     def local(self, path: str | Path) -> list[str]:
         """Where the file `path` comes from on this machine: one path, or none for a portal's."""
         url = self.url(path)
-        return [url.removeprefix("file:").removeprefix("//")] if url.startswith("file:") else []
+        return [str(local_path(url))] if url.startswith("file:") else []
 
     def file(self, accession: str) -> str:
         """`{portal}/{file}` of an accession; FileError names an unknown one and the nearest known one."""
         if accession not in self._by_accession:
             near = difflib.get_close_matches(accession, self._by_accession, n=1, cutoff=0.0)
             hint = f" (nearest: {near[0]})" if near else ""
-            raise FileError(f"{self.manifest}: no row has accession {accession!r}{hint}; correct the config")
+            raise FileError(
+                f"{self.manifest}: no row has accession {accession!r}{hint}; correct the one or the other"
+            )
         return file_key(raw_path(self._by_accession[accession]))
 
     def groups(self, organism: str, output_type: str) -> dict[str, list[dict[str, Any]]]:

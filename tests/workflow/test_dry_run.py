@@ -1,0 +1,132 @@
+"""The whole graph of jobs of every configuration, of the cluster profile, and of the catalog's adapter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from megabase.sources.manifest import read_manifest
+
+TESTED_SCATTER = "--set-scatter variants=3"
+
+
+def _jobs(text: str) -> dict[str, int]:
+    table = text.split("Job stats:")[1].split("\n\n")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
+
+
+def test_demo(shell, checkout: Path) -> None:
+    result = shell("snakemake -n")
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = _jobs(result.stdout + result.stderr)
+    assert jobs["fetch_source"] == read_manifest(checkout / "resources/manifests/demo.tsv").height
+    assert jobs["simulate_demo"] == jobs["distill_student"] == jobs["plot_report"] == 1
+    assert jobs["train_teacher"] == 4  # two folds, two all-folds
+    assert jobs["evaluate_tracks"] == 7 * 2  # 4 teachers, student and 2 baselines on 2 organisms
+    assert jobs["score_variants"] == 2 * jobs["split_variants"]
+
+
+@pytest.mark.parametrize("name", ["human_tiny", "yeast"])
+def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
+    result = shell(f"snakemake -n --configfile config/{name}.yaml --config data={real_data}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = _jobs(result.stdout + result.stderr)
+    assert jobs["fetch_source"] > 5
+    assert "simulate_demo" not in jobs  # nothing of the demo's configuration is merged in
+    organisms = len(yaml.safe_load((checkout / f"config/{name}.yaml").read_text())["organisms"])
+    assert jobs["write_shards"] == organisms
+
+
+def test_missing_manifest_is_one_line(shell) -> None:
+    result = shell("snakemake -n --configfile config/alphagenome.yaml")
+    assert result.returncode == 1
+    message = _message(result.stderr)
+    assert message.startswith("error: ") and "resources/manifests/alphagenome.tsv" in message
+
+
+def test_slurm_profile_asks_for_gpus_memory_and_time(shell) -> None:
+    result = shell(f"snakemake -n --profile profiles/slurm {TESTED_SCATTER}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    text = result.stdout + result.stderr
+    assert _jobs(text)["score_variants"] == 3 * _jobs(text)["split_variants"]
+    for rule in ("train_teacher", "distill_student", "score_variants", "evaluate_tracks"):
+        job = text.split(f"rule {rule}:")[1].split("\n[")[0]
+        assert "gpu=1" in job and re.search(r"mem_mb=\d{5,}", job) and re.search(r"runtime=\d{3,}", job), job
+
+
+def test_slurm_profile_scatters_wide_by_itself(root: Path) -> None:
+    profile = yaml.safe_load((root / "profiles/slurm/profile.v9+.yaml").read_text())
+    scatter = int(profile["set-scatter"].split("=")[1])
+    assert profile["jobs"] > scatter > 100
+    assert "set-scatter" not in yaml.safe_load((root / "profiles/default/profile.yaml").read_text())
+
+
+def test_catalog_adapter_has_all_jobs(shell) -> None:
+    plain, adapter = shell("snakemake -n"), shell("snakemake -n -s workflow/Snakefile")
+    wanted, found = (_jobs(r.stdout + r.stderr) for r in (plain, adapter))
+    assert wanted.pop("all") == found.pop("default") == 1
+    assert found == wanted
+
+
+def test_as_module_of_another_workflow(shell, checkout: Path) -> None:
+    other = checkout / "other.smk"
+    other.write_text(
+        'configfile: "config/config.yaml"\nmodule megabase:\n    snakefile: "workflow/Snakefile"\n'
+        "    config: config\nuse rule * from megabase\n"
+    )
+    result = shell("snakemake -n -s other.smk")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert _jobs(result.stdout + result.stderr)["plot_report"] == 1
+
+
+def _message(stderr: str) -> str:
+    """What was printed, less Snakemake's own word on the profile in use."""
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith("Using workflow specific"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place", "nearest"),
+    [("organism:", "organism", "organisms"), ("  windows:", "folds.windows", "window"),
+     ("    stepz:", "teachers.train.stepz", "steps")],
+)  # fmt: skip
+def test_mistyped_key(wrong: str, place: str, nearest: str, shell, checkout: Path) -> None:
+    path = checkout / "config/config.yaml"
+    text, key = path.read_text(), f"{' ' * (len(wrong) - len(wrong.lstrip()))}{nearest}:"
+    assert f"\n{key}" in text
+    path.write_text(text.replace(f"\n{key}", f"\n{wrong}", 1))
+    result = shell("snakemake -n")
+    assert result.returncode == 1
+    message = _message(result.stderr)
+    assert message.count("\n") == 0, message
+    assert message.startswith("error: config/config.yaml: ")
+    assert f"unknown key {place}; nearest valid key: {nearest}" in message
+    assert result.stdout == ""
+
+
+def test_unknown_accession(shell, checkout: Path) -> None:
+    path = checkout / "config/config.yaml"
+    path.write_text(path.read_text().replace("fasta: alpha_genome", "fasta: alpha_genom"))
+    result = shell("snakemake -n")
+    assert result.returncode == 1
+    message = _message(result.stderr)
+    assert message.startswith(
+        "error: config/config.yaml: genomes.alpha.fasta: resources/manifests/demo.tsv: "
+    )
+    assert "'alpha_genom'" in message and "nearest: alpha_genome" in message and "\n" not in message
+
+
+def _reasons(text: str) -> set[str]:
+    return set(re.findall(r"^rule (\w+):", text, re.M))
+
+
+def test_a_model_of_ones_own_needs_only_its_scores(shell, checkout: Path) -> None:
+    scores = checkout / "results/scores/eqtl_sign/mine"
+    scores.mkdir(parents=True)
+    (scores / "scores.json").write_text("{}")
+    result = shell("snakemake -n results/benchmarks/eqtl_sign/mine.tsv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    rules = _reasons(result.stdout + result.stderr)
+    assert "evaluate_benchmark" in rules and not rules & {"merge_scores", "score_variants", "train_teacher"}

@@ -1,0 +1,96 @@
+"""Rule, command and function share one name; every rule is a contract and not a program."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from megabase import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+RULE_FILES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+RULES = {
+    match["name"]: match["body"]
+    for path in RULE_FILES
+    for match in re.finditer(r"^rule (?P<name>\w+):\n(?P<body>(?:(?:    .*)?\n)+)", path.read_text(), re.M)
+}
+COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
+BESIDE_RULES = {
+    "list-sources",
+    "query-scores",
+    "document-config",
+}  # run by a person, never inside the workflow
+
+
+def _called(command: str) -> set[str]:
+    """Dotted names that the function of a command calls."""
+    tree = ast.parse((ROOT / "workflow" / "megabase" / "cli.py").read_text())
+    name = command.replace("-", "_")
+    body = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    calls = (node.func for node in ast.walk(body) if isinstance(node, ast.Call))
+    return {call.attr for call in calls if isinstance(call, ast.Attribute)}
+
+
+def _stage_modules(command: str) -> list[str]:
+    """Modules that the function of a command imports."""
+    tree = ast.parse((ROOT / "workflow" / "megabase" / "cli.py").read_text())
+    name = command.replace("-", "_")
+    body = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    imports = [node for node in ast.walk(body) if isinstance(node, ast.ImportFrom)]
+    return [f"{node.module}.{alias.name}" for node in imports for alias in node.names]
+
+
+def test_there_are_rules_and_each_has_a_command() -> None:
+    assert len(RULES) >= 20
+    assert {name.replace("_", "-") for name in RULES} == set(COMMANDS) - BESIDE_RULES
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_calls_its_own_command(rule: str) -> None:
+    command = rule.replace("_", "-")
+    assert re.findall(r"\bmegabase ([a-z-]+)", RULES[rule]) == [command]
+    assert '&> {log:q}"' in RULES[rule]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_calls_the_function_of_its_name(command: str) -> None:
+    function = command.replace("-", "_")
+    assert function in _called(command)
+    modules = [import_module(module) for module in _stage_modules(command)]
+    assert any(callable(getattr(module, function, None)) for module in modules)
+    assert COMMANDS[command].help
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_is_a_contract(rule: str) -> None:
+    body = RULES[rule]
+    keys = re.findall(r"^    (\w+):", body, re.M)
+    assert {"output", "log", "conda", "resources", "shell"} <= set(keys)
+    assert not {"run", "script", "notebook"} & set(keys)
+    assert "lambda" not in body
+    for key in ("mem", "runtime"):
+        assert re.search(rf"^        {key}=", body, re.M)
+    unnamed = re.findall(r"^    (?:input|output|params):\n        (?!\w+=)(.*)", body, re.M)
+    assert unnamed == []
+
+
+def test_rule_files_are_short_and_common_holds_no_rule() -> None:
+    assert not re.search(r"^(rule|checkpoint) ", (ROOT / "workflow/rules/common.smk").read_text(), re.M)
+    for path in RULE_FILES:
+        assert len(path.read_text().splitlines()) <= 200, path.name
+
+
+def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> None:
+    asking = {rule for rule, body in RULES.items() if re.search(r"^        gpu=0,", body, re.M)}
+    assert asking == {
+        "train_teacher",
+        "distill_student",
+        "evaluate_tracks",
+        "score_variants",
+        "explain_variant",
+    }

@@ -1,0 +1,265 @@
+"""What each job of the workflow reads, looked up in the configuration and in the manifest of the release.
+
+The input and params functions of `workflow/rules/*.smk` are the methods of `Plan`; they take Snakemake's
+wildcards (any object with those attributes) and give paths that begin with the path variable `<results>`.
+Lists are empty where there is nothing to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from megabase.config import Config, is_vcf_path, load_config, section_json
+from megabase.files import FileError, hash_json
+from megabase.sources.groups import Sheet
+from megabase.sources.manifest import read_manifest
+
+DEMO_MANIFEST = "resources/manifests/demo.tsv"
+DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
+
+
+class Plan:
+    """Look-ups of one run."""
+
+    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+        """`values` of a parsed config file named `source`; FileError if it or its manifest cannot be used."""
+        self.settings: Config = load_config(dict(values), source)
+        self.manifest = f"resources/manifests/{self.settings.release}.tsv"
+        rows = read_manifest(self.manifest).to_dicts()
+        self.sheet = Sheet(rows, self.manifest, data=self.settings.data)
+        for key, accession in self.accessions():
+            try:
+                self.sheet.file(accession)
+            except FileError as error:
+                raise FileError(f"{source}: {key}: {error}") from None
+
+    def accessions(self) -> Iterator[tuple[str, str]]:
+        """`(key, accession)` of every file that the config names."""
+        for name, genome in self.settings.genomes.items():
+            for key in ("fasta", "genes", "regions", "blacklist"):
+                if accession := getattr(genome, key):
+                    yield f"genomes.{name}.{key}", accession
+        for name, variants in self.settings.variants.items():
+            if variants.vcf and not is_vcf_path(variants.vcf):
+                yield f"variants.{name}.vcf", variants.vcf
+        for name, benchmark in self.settings.benchmarks.items():
+            yield from ((f"benchmarks.{name}.tables", accession) for accession in benchmark.tables)
+
+    def demo_files(self) -> list[str]:
+        """Files that `simulate_demo` makes: those that the demo's manifest refers to."""
+        return Sheet(read_manifest(DEMO_MANIFEST).to_dicts(), DEMO_MANIFEST).products(DEMO_FOLDER)
+
+    # Files of the release
+
+    def raw_files(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Paths of the verified files of manifest rows."""
+        return [path for row in rows for path in self.accession_file(row["accession"])]
+
+    def accession_file(self, accession: str | None) -> list[str]:
+        """Path of the verified file of an accession; FileError if the manifest does not have it."""
+        return [f"<results>/raw/{self.sheet.file(accession)}"] if accession else []
+
+    def source_origin(self, wildcards: Any) -> list[str]:
+        """The file on this machine that a manifest row copies, if it is one."""
+        return self.sheet.local(_file(wildcards))
+
+    def source_url(self, wildcards: Any) -> str:
+        """URL of a file, with the folder of data filled in."""
+        return self.sheet.url(_file(wildcards))
+
+    def source_md5(self, wildcards: Any) -> str:
+        """MD5 that the manifest states of a file, empty where it is unknown."""
+        return self.sheet.row_at(_file(wildcards))["md5"] or ""
+
+    def source_size(self, wildcards: Any) -> str:
+        """Bytes that the manifest states of a file, empty where they are unknown."""
+        return str(self.sheet.row_at(_file(wildcards))["size"] or "")
+
+    # Genomes
+
+    def genome_fasta(self, wildcards: Any) -> list[str]:
+        """FASTA of a genome."""
+        return self.accession_file(self.settings.genomes[wildcards.genome].fasta)
+
+    def genome_gtf(self, wildcards: Any) -> list[str]:
+        """GTF of a genome."""
+        return self.accession_file(self.settings.genomes[wildcards.genome].genes)
+
+    def genome_settings(self, wildcards: Any) -> str:
+        """Settings of a genome."""
+        return section_json(self.settings.genomes[wildcards.genome])
+
+    def genome_regions(self, wildcards: Any) -> list[str]:
+        """BED of the measured regions of an organism."""
+        return self.accession_file(self.settings.genomes[wildcards.organism].regions)
+
+    def genome_blacklist(self, wildcards: Any) -> list[str]:
+        """BED of the regions of an organism whose signal is missing."""
+        return self.accession_file(self.settings.genomes[wildcards.organism].blacklist)
+
+    def sequence(self, genome: str) -> str:
+        """Description of a genome's sequence store."""
+        return f"<results>/genome/{genome}/sequence.json"
+
+    def genes(self, genome: str) -> list[str]:
+        """Gene tables of a genome, none where it has no gene models."""
+        return [f"<results>/genome/{genome}/genes"] if self.settings.genomes[genome].genes else []
+
+    def organism_genes(self, wildcards: Any) -> list[str]:
+        """Gene tables of an organism."""
+        return self.genes(wildcards.organism)
+
+    # Tracks and training
+
+    def track_files(self, wildcards: Any) -> list[str]:
+        """Raw files of one track group."""
+        return self.raw_files(self.sheet.groups(wildcards.organism, wildcards.output_type)[wildcards.group])
+
+    def contact_files(self, wildcards: Any) -> list[str]:
+        """Raw files of one contact-map group."""
+        return self.raw_files(self.sheet.groups(wildcards.organism, "contact_maps")[wildcards.group])
+
+    def splicing_files(self, wildcards: Any) -> list[str]:
+        """Raw splice tables of an organism."""
+        return self.raw_files(self.sheet.splicing(wildcards.organism))
+
+    def rows_hash(self, wildcards: Any, input: Any) -> str:
+        """Hash of the manifest rows of a job's files: a changed row reruns the jobs that read it alone."""
+        return hash_json([self.sheet.row_at(path) for path in input.files])
+
+    def track_folders(self, wildcards: Any) -> list[str]:
+        """Folders of an organism's normalized tracks of every kind."""
+        return self.sheet.track_folders(wildcards.organism, "<results>/tracks")
+
+    def split_files(self, wildcards: Any) -> list[str]:
+        """BEDs of published folds, where the config asks for them."""
+        if self.settings.folds.source != "manifest":
+            return []
+        rows = (row for name in self.settings.organisms for row in self.sheet.role(name, "splits"))
+        return self.raw_files(rows)
+
+    def stores(self) -> list[str]:
+        """Training stores in model index order."""
+        return [f"<results>/shards/{name}" for name in self.settings.organisms]
+
+    def genomes(self) -> list[str]:
+        """Sequence stores of the trained organisms, in model index order."""
+        return [self.sequence(name) for name in self.settings.organisms]
+
+    def training_genes(self) -> list[str]:
+        """Gene tables of the trained organisms that have any."""
+        return [path for name in self.settings.organisms for path in self.genes(name)]
+
+    def member_seed(self, wildcards: Any) -> int:
+        """Seed of one model of an ensemble."""
+        return self.settings.member_seed(int(wildcards.seed))
+
+    # Variants and benchmarks
+
+    def _genome_of(self, wildcards: Any) -> str:
+        return self.settings.variant_set(wildcards.variants).genome
+
+    def _organism_of(self, wildcards: Any) -> str:
+        return self.settings.genomes[self._genome_of(wildcards)].organism
+
+    def variant_genome(self, wildcards: Any) -> str:
+        """Sequence store that the alleles of a variant set refer to."""
+        return self.sequence(self._genome_of(wildcards))
+
+    def variant_genes(self, wildcards: Any) -> list[str]:
+        """Gene tables of the genome of a variant set."""
+        return self.genes(self._genome_of(wildcards))
+
+    def variant_store(self, wildcards: Any) -> list[str]:
+        """Training store with the observed tracks about a variant; none where its genome has no tracks."""
+        genome = self._genome_of(wildcards)
+        return [f"<results>/shards/{genome}"] if genome in self.settings.organisms else []
+
+    def variant_vcf(self, wildcards: Any) -> list[str]:
+        """VCF of a variant set: a file of the release, a path, or the one that its benchmark makes."""
+        vcf = self.settings.variant_set(wildcards.variants).vcf
+        if vcf is None:
+            return [f"<results>/benchmarks/{wildcards.variants}/variants.vcf.gz"]
+        return [vcf] if is_vcf_path(vcf) else self.accession_file(vcf)
+
+    def variant_settings(self, wildcards: Any) -> str:
+        """Settings of a variant set."""
+        return section_json(self.settings.variant_set(wildcards.variants))
+
+    def scoring_settings(self, wildcards: Any) -> str:
+        """Scoring settings of a variant set."""
+        return section_json(self.settings.scoring_of(wildcards.variants))
+
+    def polya_sites(self, wildcards: Any) -> list[str]:
+        """Table of polyadenylation sites of a variant set's organism, where the release has one."""
+        return self.raw_files(self.sheet.role(self._organism_of(wildcards), "polya_sites"))[:1]
+
+    def benchmark_tables(self, wildcards: Any) -> list[str]:
+        """Raw tables of a benchmark's measured effects."""
+        tables = self.settings.benchmarks[wildcards.benchmark].tables
+        return [path for accession in tables for path in self.accession_file(accession)]
+
+    def benchmark_sources(self, wildcards: Any, input: Any) -> list[str]:
+        """Tables of a benchmark with the tissue and ontology term of each: path=tissue=term."""
+        rows = [self.sheet.row_at(path) for path in input.tables]
+        tissues = [f"{row['biosample'] or ''}={row['ontology_curie'] or ''}" for row in rows]
+        return [f"{path}={tissue}" for path, tissue in zip(input.tables, tissues, strict=True)]
+
+    def benchmark_genome(self, wildcards: Any) -> str:
+        """Sequence store that a benchmark's variants refer to."""
+        return self.sequence(self.settings.benchmarks[wildcards.benchmark].genome)
+
+    def benchmark_genes(self, wildcards: Any) -> list[str]:
+        """Gene tables of a benchmark's genome."""
+        return self.genes(self.settings.benchmarks[wildcards.benchmark].genome)
+
+    def benchmark_settings(self, wildcards: Any) -> str:
+        """Settings of a benchmark."""
+        return section_json(self.settings.benchmarks[wildcards.benchmark])
+
+    # What the report shows
+
+    def scoring_models(self) -> Sequence[str]:
+        """The models that score variants: the first student."""
+        return self.settings.students[:1]
+
+    def evaluations(self) -> list[str]:
+        """Track evaluations of every model with held-out windows, on every organism."""
+        models, organisms = self.settings.evaluated_models, self.settings.organisms
+        return [f"<results>/evaluation/{model}/{name}.tsv" for model in models for name in organisms]
+
+    def scores(self) -> list[str]:
+        """Scores of every variant set."""
+        sets = self.settings.variant_sets
+        return [f"<results>/scores/{name}/{model}" for name in sets for model in self.scoring_models()]
+
+    def benchmarks(self) -> list[str]:
+        """Results of every benchmark: the student and the plain baselines."""
+        models = [*self.scoring_models(), "baselines"]
+        return [f"<results>/benchmarks/{name}/{m}.tsv" for name in self.settings.benchmarks for m in models]
+
+    def explanations(self) -> list[str]:
+        """The variant that the report explains."""
+        sets = [self.settings.report.explain] if self.settings.report.explain else []
+        return [f"<results>/explanations/{name}/{m}.json" for name in sets for m in self.scoring_models()]
+
+
+def _file(wildcards: Any) -> str:
+    return f"{wildcards.portal}/{wildcards.file}"
+
+
+def genomes_folder(wildcards: Any, input: Any) -> str:
+    """Folder that holds the genome folder of every organism of a job."""
+    return str(Path(input.genomes[0]).parents[1])
+
+
+def stores_folder(wildcards: Any, input: Any) -> str:
+    """Folder that holds the training store of every organism of a job."""
+    return str(Path(input.stores[0]).parent)
+
+
+def files_folder(wildcards: Any, output: Any) -> str:
+    """Folder that the files made by a job lie in."""
+    return str(Path(output.files[0]).parent)
