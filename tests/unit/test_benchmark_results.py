@@ -219,7 +219,13 @@ def test_kmer_change_rewards_common_kmers(tmp_path: Path) -> None:
 
 def test_truth_agreement_reads_tissue_and_gene(tmp_path: Path) -> None:
     table = _table(tmp_path / "t.parquet", _rows(9))
-    table.select("variant_id", "gene_id", "tissue", "effect").write_parquet(tmp_path / "truth.parquet")
+    truth = table.select(
+        "variant_id", "gene_id", "effect", cell="tissue", kind=pl.lit("eqtl"), causal=pl.lit(True)
+    )
+    wrong = truth.with_columns(effect=-pl.col("effect"), causal=pl.lit(False))
+    pl.concat([truth, wrong, wrong.with_columns(kind=pl.lit("sqtl"))]).write_parquet(
+        tmp_path / "truth.parquet"
+    )
     effect = table["effect"].to_numpy()
     keys = [(v, "ENSG00000000001") for v in table["variant_id"]]
     _write_scores(tmp_path, "rna_seq", keys, np.stack([effect**3, -effect, -effect], 1))

@@ -18,7 +18,7 @@ import torch
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, write_json
 from megabase.logs import LOGGER
 from megabase.scoring.annotation import Annotation, GeneModel
-from megabase.scoring.engine import Case, Engine, Predictions
+from megabase.scoring.engine import Case, Engine, Junctions, Predictions
 from megabase.scoring.formulas import unstack_junctions
 from megabase.scoring.mutagenesis import mutate
 from megabase.scoring.observed import observed_tracks
@@ -26,6 +26,7 @@ from megabase.scoring.scorers import RECOMMENDED, Scorer, parse_scorer, scorer_t
 from megabase.scoring.store import SCORES, scorer_parts
 from megabase.scoring.summary import largest_effects
 from megabase.scoring.words import describe
+from megabase.sequence import decode
 from megabase.spec import OUTPUTS, Kind, OutputType
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def explain(
     """Arrays and JSON of an explanation."""
     (case,), codes = engine.cases([variant])
     outputs = [o for o in OutputType if engine.tracks.get(o) and o is not OutputType.SPLICE_JUNCTIONS]
-    predictions = engine.predictor.predict(codes, engine.organism, outputs=outputs)
+    predictions, junctions = engine.predict(codes, outputs)
     kept = {o: _most_changed(o, case, predictions, choice) for o in outputs}
     rows = {o: [engine.tracks[o][i] for i in index] for o, index in kept.items()}
     arrays = _prediction_arrays(case, predictions, kept)
@@ -146,7 +147,9 @@ def explain(
         )  # fmt: skip
     info = _description(engine, choice, variant, case, rows)
     info["ism"] = {"start": case.start + span[0], "end": case.start + span[1]}
-    info["junctions"] = _junctions(engine, case, codes, predictions)
+    for key, index in (("sequence", case.ref_index), ("sequence_alt", case.alt_index)):
+        info["ism"][key] = decode(codes[index, span[0] : span[1]].numpy())
+    info["junctions"] = _junctions(engine, case, predictions, junctions)
     return arrays, info
 
 
@@ -195,11 +198,11 @@ def _prediction_arrays(
     return arrays
 
 
-def _junctions(engine: Engine, case: Case, codes: torch.Tensor, predictions: Predictions) -> list[dict]:
+def _junctions(engine: Engine, case: Case, predictions: Predictions, read: Junctions) -> list[dict]:
     """Predicted junctions of the genes at the variant, most used first, in their most changed biosample."""
     if not engine.tracks.get(OutputType.SPLICE_JUNCTIONS) or OutputType.SPLICE_SITES not in predictions:
         return []
-    engine.predict_junctions([case], codes, predictions)
+    engine.predict_junctions([case], predictions, read)
     if case.junctions is None:
         return []
     ref, alt, positions = case.junctions
