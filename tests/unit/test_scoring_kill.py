@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -20,9 +21,11 @@ from megabase.config import ReportSettings, ScoringSettings, section_json
 from megabase.files import read_json
 from megabase.genes import prepare_genes
 from megabase.model import AlphaGenome, Sizes, save_model
+from megabase.predictors.base import load_predictor
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.store import merge_scores
+from megabase.spec import OutputType
 
 SETTINGS = ScoringSettings(window=2048, batch_size=2, bins=10)
 SMALLEST = {
@@ -37,6 +40,7 @@ chr1\tx\texon\t11801\t12000\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_bio
 RUN = """
 import sys
 from megabase.config import ScoringSettings, parse_settings
+from megabase.predictors.base import load_predictor
 from megabase.scoring.chunks import score_variants
 chunk, model, genome, genes, output, settings = sys.argv[1:]
 score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettings, settings))
@@ -141,3 +145,17 @@ def test_the_largest_effect_is_explained(world, tmp_path):
     arrays, info = read_explanation(tmp_path / "a.npz")
     assert arrays["ref/dnase"].shape == (2048, 3) and arrays["ism"].shape == (4, 4)
     assert info["scorer"] in ("rna_seq", "dnase", "atac") and info["quantile"] is None
+
+
+def test_junctions_from_kept_embeddings_equal_a_second_pass(world):
+    predictor = load_predictor(world / "model")
+    codes = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 2048)).astype(np.uint8))
+    rows, sites = [2, 0, 2], torch.tensor([[5, 90, -1], [40, 300, 700], [1000, 1500, 1700], [900, -1, -1]])
+    positions = sites.expand(3, -1, -1)
+    splice = OutputType.SPLICE_SITES
+    predictions, junctions = predictor.predict_with_junctions(codes, "toy", outputs=[splice])
+    wanted = predictor.predict(
+        codes[rows], "toy", outputs=[OutputType.SPLICE_JUNCTIONS], splice_positions=positions
+    )[OutputType.SPLICE_JUNCTIONS]["values"]
+    torch.testing.assert_close(junctions(rows, positions), wanted, rtol=1e-4, atol=1e-5)
+    assert list(predictions) == [splice] and wanted.abs().max() > 0

@@ -7,7 +7,7 @@ nothing but its window, the genes and the model. Source: AlphaGenome Methods (va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ SITE_THRESHOLD = 0.1  # probability from which a position is a candidate splice 
 MIN_POLYA_SHARE = 0.8  # of a gene's polyadenylation sites must lie in the window
 
 Predictions = dict[OutputType, dict[str, Tensor]]
+Junctions = Callable[[list[int], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ class Engine:
 
     def _score_batch(self, variants: Sequence[Any]) -> list[dict[str, Rows]]:
         cases, codes = self.cases(variants)
-        predictions: Predictions = {}
-        if self._outputs:
-            predictions = self.predictor.predict(codes, self.organism, outputs=self._outputs)
         if self._with_junctions:
-            self.predict_junctions(cases, codes, predictions)
+            predictions, junctions = self.predict(codes, self._outputs)
+            self.predict_junctions(cases, predictions, junctions)
+        else:
+            predictions = self.predictor.predict(codes, self.organism, outputs=self._outputs)
         return [{s.name: self.score_case(s, case, predictions) for s in self.scorers} for case in cases]
 
     def cases(self, variants: Sequence[Any]) -> tuple[list[Case], Tensor]:
@@ -139,9 +140,26 @@ class Engine:
         codes = np.stack([np.frombuffer(key, np.uint8) for key in index])
         return cases, torch.from_numpy(codes)
 
-    # --- splice junctions: a second pass at the sites that the first pass found
+    # --- splice junctions: read at the sites that the first predictions show
 
-    def predict_junctions(self, cases: list[Case], codes: Tensor, predictions: Predictions) -> None:
+    def predict(self, codes: Tensor, outputs: Sequence[OutputType]) -> tuple[Predictions, Junctions]:
+        """Predictions of a batch, and `(rows, positions) -> values` that reads junctions of its sequences.
+
+        A predictor with `predict_with_junctions` reads them from what it kept; any other is run again.
+        """
+        if hasattr(self.predictor, "predict_with_junctions"):
+            return self.predictor.predict_with_junctions(codes, self.organism, outputs=outputs)
+
+        def again(rows: list[int], positions: Tensor) -> Tensor:
+            output = OutputType.SPLICE_JUNCTIONS
+            found = self.predictor.predict(
+                codes[rows], self.organism, outputs=[output], splice_positions=positions
+            )
+            return found[output]["values"]
+
+        return self.predictor.predict(codes, self.organism, outputs=outputs), again
+
+    def predict_junctions(self, cases: list[Case], predictions: Predictions, junctions: Junctions) -> None:
         """Fill `case.junctions` of the cases with genes; positions of a class are at most 256."""
         cases = [c for c in cases if self.annotation and self.annotation.coding(c.overlaps)]
         size = max(1, self.settings.batch_size // 2)
@@ -152,9 +170,7 @@ class Engine:
             moved = [self._moved(c, p) for c, p in zip(part, places, strict=True)]
             rows = [i for case in part for i in (case.ref_index, case.alt_index)]
             positions = _stack_padded([p for pair in zip(places, moved, strict=True) for p in pair])
-            values = self.predictor.predict(
-                codes[rows], self.organism, outputs=[OutputType.SPLICE_JUNCTIONS], splice_positions=positions
-            )[OutputType.SPLICE_JUNCTIONS]["values"]
+            values = junctions(rows, positions)
             for i, case in enumerate(part):
                 k = places[i].shape[-1]
                 case.junctions = (values[2 * i, :k, :k], values[2 * i + 1, :k, :k], places[i])
