@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ EXONS = {"+": [(200, 300), (500, 600), (900, 1000)], "-": [(2300, 2400), (2600, 
 def train_settings(**changes: Any) -> TrainSettings:
     """Settings of a run of a second or two."""
     values = {
-        "steps": 6, "warmup_steps": 2, "batch_size": 2, "peak_rate": 0.004, "weight_decay": 0.1, "dropout": 0.1,
-        "max_shift": 256, "max_sites": 16, "log_steps": 2, "validate_steps": 4, "validate_windows": 2,
-        "checkpoint_seconds": 1,
+        "steps": 6, "warmup_steps": 2, "batch_size": 2, "peak_rate": 0.004, "weight_decay": 0.1,
+        "dropout": 0.1, "max_shift": 256, "max_sites": 16, "log_steps": 2, "validate_steps": 4,
+        "validate_windows": 2, "checkpoint_seconds": 1,
     }  # fmt: skip
     return TrainSettings(**values | changes)
 
@@ -185,7 +186,7 @@ def _splicing(folder: Path, chroms: list[str]) -> None:
     for chrom in chroms:
         for start in range(0, LENGTH, 4096):
             for strand, exons in EXONS.items():
-                for (_, left), (right, _) in zip(exons, exons[1:], strict=False):
+                for (_, left), (right, _) in pairwise(exons):
                     low, high = start + left - 1, start + right
                     donor, acceptor = (low, high) if strand == "+" else (high, low)
                     for kind, place in (("donor", donor), ("acceptor", acceptor)):

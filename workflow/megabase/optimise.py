@@ -106,10 +106,10 @@ def gradient_norm(model: AlphaGenome, limit: float) -> float:
 def _require_finite(loss: Tensor, parts: dict[str, Tensor], batch: Batch, step: int) -> None:
     if torch.isfinite(loss):
         return
-    values = ", ".join(f"{name} {float(value):.4g}" for name, value in parts.items())
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in parts.items())
     where = ", ".join(f"{i.chrom}:{i.start}-{i.end}" for i in batch.intervals)
     raise ValueError(
-        f"training step {step}: the loss is {float(loss)} ({values}) on windows {where}; "
+        f"training step {step}: the loss is {loss.item()} ({values}) on windows {where}; "
         "look at their tracks, or lower train.peak_rate or set train.clip_norm"
     )
 

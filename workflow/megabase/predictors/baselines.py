@@ -183,7 +183,8 @@ def fit_mean(examples: Iterable[Example]) -> Arrays:
                 continue
             kind = OUTPUTS[OutputType(output)].kind
             if kind is Kind.TRACKS:
-                means.add(f"{output}/mean", token_targets(OutputType(output), target), 0)
+                per = 1 if 1 in OUTPUTS[OutputType(output)].resolutions else TOKEN
+                means.add(f"{output}/mean", target.numpy() * np.float64(TOKEN // per), 0)
             elif kind is Kind.CONTACTS:
                 means.add(f"{output}/distance", by_distance(target.numpy()), 0)
             elif kind is Kind.SITES:

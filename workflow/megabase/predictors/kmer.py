@@ -1,8 +1,9 @@
 """A ridge model of local sequence content: what a plain model can see without any network.
 
 Tracks: counts of k-mers in a 128-bp bin and GC of the bin and its two neighbours, ridge on log1p of the
-bin's sum; a prediction never exceeds the largest value of the training windows. Contacts: distance and GC of both bins. Splice sites: position-specific log-odds of the bases
-around the site (naive Bayes). Usage and junctions: ridge on those bases, and on site scores and distance.
+bin's sum; a prediction never exceeds the largest value of the training windows. Contacts: distance and GC of
+both bins. Splice sites: position-specific log-odds of the bases around the site (naive Bayes). Usage and
+junctions: ridge on those bases, and on site scores and distance.
 """
 
 from __future__ import annotations
