@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -62,7 +63,8 @@ class BigWigSource:
         values = np.zeros(end - start)
         found = self._file.intervals(name, start, end)
         if found:
-            starts, ends, heights = np.array(found, dtype=np.float64).T
+            flat = np.fromiter(chain.from_iterable(found), dtype=np.float64, count=3 * len(found))
+            starts, ends, heights = flat.reshape(-1, 3).T
             starts = np.maximum(starts.astype(np.int64), start) - start
             ends = np.minimum(ends.astype(np.int64), end) - start
             paint(values, starts, ends, heights)

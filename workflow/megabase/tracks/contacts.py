@@ -153,20 +153,30 @@ def _halve(matrix: np.ndarray) -> np.ndarray:
 
 
 def _tile(source: Map, chrom: str, first: int, settings: TrackSettings) -> np.ndarray:
-    """Balanced values float64 [TILE, TILE + span, rounded up] of bins first.. on both sides; NaN missing."""
+    """Balanced values float64 [rows, columns] of bins first.. on both sides; NaN missing.
+
+    TILE rows and the columns that the span reaches from them, at most those of the chromosome, both rounded
+    up to whole blocks of the coarsest level.
+    """
     low, high = source.matrix.extent(source.names[chrom])
-    width = TILE + (source.span + (1 << LEVELS)) // (1 << LEVELS) * (1 << LEVELS)
-    row_end, column_end = min(low + first + TILE, high), min(low + first + width, high)
-    counts = np.zeros((TILE, width))
+    left = high - low - first
+    height, width = (_whole_blocks(min(n, left)) for n in (TILE, TILE + source.span + 1))
+    row_end, column_end = min(low + first + height, high), min(low + first + width, high)
+    counts = np.zeros((height, width))
     weights = np.full(width, np.nan)
     start = low + first
     found = source.matrix.matrix(balance=False)[start:row_end, start:column_end]
     counts[: row_end - start, : column_end - start] = found
     weights[: column_end - start] = source.weights[start:column_end]
-    balanced = counts * weights[:TILE, None] * weights[None, :]
+    balanced = counts * weights[:height, None] * weights[None, :]
     if settings.contact_coarse_grain:
         return coarse_grain(balanced, counts, settings.contact_cutoff)
     return balanced
+
+
+def _whole_blocks(bins: int) -> int:
+    """`bins` rounded up to a multiple of 2**LEVELS."""
+    return -(-bins // (1 << LEVELS)) * (1 << LEVELS)
 
 
 def _distances(shape: tuple[int, int]) -> np.ndarray:
