@@ -1,7 +1,9 @@
 """Aligned reads of ATAC-seq and DNase-seq as coordinate-sorted BAM, written as one block of equal records.
 
-A cut at base p becomes a read whose 5' end the usual shifts bring back to p: ATAC +4 on the + strand and -4 on
-the - strand, DNase 0 and +1 (the rule of the tracks stage), so the cuts read from the file are the simulated ones.
+A cut at base p becomes a read whose 5' end the usual shifts bring back to p: ATAC +4 on the + strand and -4
+on
+the - strand, DNase 0 and +1 (the rule of the tracks stage), so the cuts read from the file are the
+simulated ones.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ _CONTEXT = 40  # bases around a variant in which it can make or break a site
 
 @dataclass(frozen=True, slots=True, order=True)
 class Allele:
-    """One variant: 0-based position of the first REF base; indels keep one base before the change, as VCF does."""
+    """One variant: 0-based position of the first REF base; indels keep one base before the change, as VCF
+    does.
+    """
 
     chrom: str
     position: int
@@ -60,7 +62,8 @@ def insertion(chrom: str, codes: np.ndarray, start: int, added: np.ndarray) -> A
 
 
 def carry(codes: np.ndarray, allele: Allele, start: int, end: int, anchor: int) -> np.ndarray:
-    """codes uint8 [end - start] of the chromosome with the ALT allele, aligned so that `anchor` stays in place.
+    """codes uint8 [end - start] of the chromosome with the ALT allele, aligned so that `anchor` stays in
+    place.
 
     The variant must not hold the anchor unless it is an SNV.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,8 @@ from megabase.simulate.state import State
 FASTA_WIDTH = 60
 OVERHANG = 40  # maximum spliced overhang that the junction table reports (bp)
 CREDIBLE_COLUMNS = (
-    "molecular_trait_id", "gene_id", "cs_id", "variant", "rsid", "cs_size", "pip", "pvalue", "beta", "se", "z",
-    "cs_min_r2", "region",
+    "molecular_trait_id", "gene_id", "cs_id", "variant", "rsid", "cs_size", "pip", "pvalue", "beta", "se",
+    "z", "cs_min_r2", "region",
 )  # fmt: skip
 _VCF_HEADER = """##fileformat=VCFv4.2
 ##source=megabase simulate-demo
@@ -79,7 +81,9 @@ def write_gtf(path: Path, genome: DemoGenome) -> None:
 
 
 def draw_junctions(state: State, file: DemoFile, depths: Iterable[float], seed: int) -> list[tuple]:
-    """Junctions with reads: chrom, intron start, end (0-based half-open), strand (1, -1), reads over the depths."""
+    """Junctions with reads: chrom, intron start, end (0-based half-open), strand (1, -1), reads over the
+    depths.
+    """
     rows = signals.junctions(state, file.cell.index)
     rates = np.array([row[-1] for row in rows]) * JUNCTION_READS
     total = np.zeros(len(rows), dtype=np.int64)
@@ -97,7 +101,7 @@ def write_junctions(path: Path, genome: DemoGenome, rows: list[tuple]) -> None:
         (gene.chrom, left[1], right[0])
         for gene in genome.genes
         for exons in _transcripts(gene)
-        for left, right in zip(exons, exons[1:], strict=False)
+        for left, right in pairwise(exons)
     }
     lines = []
     for chrom, start, end, strand, count in rows:
@@ -134,8 +138,6 @@ def site_usage(rows: list[tuple]) -> list[tuple[str, int, str, str, int, int]]:
 
 
 def _between(keys: list[tuple], chrom: str, start: int, end: int) -> list[tuple]:
-    from bisect import bisect_left
-
     return keys[bisect_left(keys, (chrom, start, -2, "")) : bisect_left(keys, (chrom, end, -2, ""))]
 
 
@@ -181,10 +183,12 @@ def credible_row(association: Association, cell: int, genome: DemoGenome, rsid: 
     z = beta / error
     trait = _trait(association, genome)
     low, high = max(gene.model.tss - 100_000, 1), gene.model.tss + 100_000
-    values = [trait, gene.gene_id, f"{trait}_L1", association.allele.name, rsid, str(int(rng.integers(1, 40))),
-              f"{pip:.6f}", f"{math.erfc(abs(z) / math.sqrt(2)):.4g}", f"{beta:.6f}", f"{error:.6f}", f"{z:.6f}",
-              f"{rng.uniform(0.6, 1.0):.4f}", f"{gene.chrom}:{low}-{high}"]  # fmt: skip
-    return values
+    pvalue = math.erfc(abs(z) / math.sqrt(2))
+    return [
+        trait, gene.gene_id, f"{trait}_L1", association.allele.name, rsid, str(int(rng.integers(1, 40))),
+        f"{pip:.6f}", f"{pvalue:.4g}", f"{beta:.6f}", f"{error:.6f}", f"{z:.6f}",
+        f"{rng.uniform(0.6, 1.0):.4f}", f"{gene.chrom}:{low}-{high}",
+    ]  # fmt: skip
 
 
 def write_credible_sets(path: Path, rows: list[list[str]]) -> None:

@@ -37,7 +37,9 @@ class DemoSize:
 
 @dataclass(slots=True)
 class Population:
-    """The variants of the first species: associations by (kind, cell index), and rsID and frequency of each."""
+    """The variants of the first species: associations by (kind, cell index), and rsID and frequency of
+    each.
+    """
 
     associations: dict[tuple[str, int], list[qtls.Association]]
     names: dict[Allele, str]
@@ -167,7 +169,8 @@ def simulate_demo(
 ) -> None:
     """Write every file of the demo portal into `output`, and the truth into `output/truth`.
 
-    manifest: where to write the portal's manifest, with URLs that point into `output`. The same seed gives the
+    manifest: where to write the portal's manifest, with URLs that point into `output`. The same seed gives
+    the
     same bytes. Raises OSError where the folder cannot be written.
     """
     output, size = Path(output), size or DemoSize()

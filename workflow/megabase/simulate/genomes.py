@@ -1,4 +1,6 @@
-"""Chromosomes out of slots: the first species from new ones, the second mostly from diverged copies of them."""
+"""Chromosomes out of slots: the first species from new ones, the second mostly from diverged copies of
+them.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,7 @@ def protected(slot: Slot) -> np.ndarray:
 
 
 def diverge(slot: Slot, rng: np.random.Generator) -> Slot:
-    """A copy of the slot after substitutions and indels outside protected bases, coordinates carried along."""
+    """The slot after substitutions and indels outside protected bases, coordinates carried along."""
     keep_all, codes = protected(slot), slot.codes.copy()
     changed = (rng.random(len(codes)) < SUBSTITUTION) & ~keep_all & (codes < 4)
     codes[changed] = background(rng, int(changed.sum()))
@@ -158,7 +160,9 @@ def _carried(slot: Slot, codes: np.ndarray, new_start: np.ndarray) -> Slot:
 
 
 def diverged_genome(seed: int, organism: str, lengths: dict[str, int], source: DemoGenome) -> DemoGenome:
-    """A second species: blocks of the source's slots, reordered, turned and diverged, among slots of its own."""
+    """A second species: blocks of the source's slots, reordered, turned and diverged, among slots of its
+    own.
+    """
     families = repeat_families(generator(seed, "simulate", "repeats"))
     rng = generator(seed, "simulate", organism, "order")
     blocks = [source.slots[i : i + BLOCK] for i in range(0, len(source.slots), BLOCK)]

@@ -1,6 +1,7 @@
 """The rule of regulation: from motif sites to open chromatin, element activity and gene expression.
 
-drive(x, cell) = sum over sites of weight x strength x Gaussian(x - site), plus a bonus where the two partners of a
+drive(x, cell) = sum over sites of weight x strength x Gaussian(x - site), plus a bonus where the two
+partners of a
 pair lie 10 to 30 bp apart. Activity is a softplus of the drive, so that one site does little and two do much.
 Expression of a gene = core promoter x (base + activity around its TSS, fading with distance).
 """
@@ -113,7 +114,9 @@ MARGIN = ENHANCER_REACH + REACH + 32  # bases each side of a TSS that its expres
 
 
 def expression(codes: np.ndarray) -> np.ndarray:
-    """Expression float64 [cells] of the gene whose TSS is base MARGIN of codes uint8 [2 MARGIN + 1], + strand."""
+    """Expression float64 [cells] of the gene whose TSS is base MARGIN of codes uint8 [2 MARGIN + 1], +
+    strand.
+    """
     sites = find_sites(codes, REGULATORY)
     activity = respond(drive(sites, len(codes)))
     nearby = activity[:, MARGIN - ENHANCER_REACH : MARGIN + ENHANCER_REACH + 1] @ _DECAY

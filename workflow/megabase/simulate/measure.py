@@ -118,7 +118,9 @@ def draw_rna(state: State, file: DemoFile, rng: np.random.Generator) -> Runs:
 
 
 def draw_starts(state: State, file: DemoFile, rng: np.random.Generator, strand: str) -> dict[str, tuple]:
-    """Positions with tags and their counts by chromosome, of CAGE or PRO-cap on one strand, with stray tags."""
+    """Positions with tags and their counts by chromosome, of CAGE or PRO-cap on one strand, with stray
+    tags.
+    """
     scale = (CAGE_TAGS if file.output_type == OutputType.CAGE else PROCAP_READS) * file.depth
     found = {}
     for chrom, codes in state.genome.chromosomes.items():

@@ -2,7 +2,8 @@
 
 A motif is written as an IUPAC consensus. A position of one letter keeps its base with probability 0.91, a
 two-letter position keeps either with 0.47, N is free. The score of a site is its log2 odds against equal base
-frequencies; the strength is 1 at the best score and falls linearly to 0 at `MISMATCHES` full mismatches below it.
+frequencies; the strength is 1 at the best score and falls linearly to 0 at `MISMATCHES` full mismatches
+below it.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class Sites:
 
 
 def find_sites(codes: np.ndarray, names: tuple[str, ...] = ()) -> Sites:
-    """Every site with a strength above 0 in codes uint8 [S], on both strands; of the named scanned motifs, or all."""
+    """Every site with a strength above 0 in codes uint8 [S], on both strands; of the named scanned motifs,
+    or all.
+    """
     index, columns = words(codes), []
     for number, motif in enumerate(SCANNED):
         if names and motif.name not in names:

@@ -1,4 +1,6 @@
-"""QTLs with known effects: causal variants that change motif or splice sites, and neutral ones at like distances."""
+"""QTLs with known effects: causal variants that change motif or splice sites, and neutral ones at like
+distances.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ MIN_LEVEL = 0.05  # expression below which a gene has no sQTL
 class Association:
     """One variant, gene and trait with its true effects by cell: ln fold change (eqtl) or PSI change (sqtl).
 
-    offset: signed distance in bases, along the gene, from the TSS (eqtl) or the splice site (sqtl). intron: the
+    offset: signed distance in bases, along the gene, from the TSS (eqtl) or the splice site (sqtl). intron:
+    the
     tested intron [start, end) of an sQTL. site: the kind and side of the splice site.
     """
 
@@ -65,7 +68,9 @@ def _columns(motif: Motif, strand: int) -> np.ndarray:
 
 
 def _edit(rng: np.random.Generator, chrom: str, codes: np.ndarray, site: tuple, motif: Motif, gain: bool):
-    """An SNV that breaks a site, or (gain) mends one of its mismatches; None where there is nothing to mend."""
+    """An SNV that breaks a site, or (gain) mends one of its mismatches; None where there is nothing to
+    mend.
+    """
     start, _, _, strand = site
     scores = _columns(motif, strand)
     here = scores[np.arange(len(motif)), codes[start : start + len(motif)]]
@@ -167,7 +172,9 @@ def _spliced(state: State, number: int, allele: Allele, row: tuple, causal: bool
 
 
 def causal_splicing(state: State, seed: int) -> list[Association]:
-    """One losing and one gaining candidate a gene with internal exons, those that change an exon's inclusion."""
+    """One losing and one gaining candidate a gene with internal exons, those that change an exon's
+    inclusion.
+    """
     found = []
     for number, gene in enumerate(state.genome.genes):
         rng = generator(seed, "simulate", "sqtl", gene.gene_id)
@@ -179,7 +186,9 @@ def causal_splicing(state: State, seed: int) -> list[Association]:
 
 
 def choose(pool: list[Association], cell: int, count: int, state: State, seed: int) -> list[Association]:
-    """Up to `count` associations with a real effect in a cell type, both signs alike where there are enough."""
+    """Up to `count` associations with a real effect in a cell type, both signs alike where there are
+    enough.
+    """
     least = MIN_EXPRESSION_EFFECT if pool and pool[0].kind == "eqtl" else MIN_INCLUSION_EFFECT
     real = [a for a in pool if abs(a.effect[cell]) >= least]
     if pool and pool[0].kind == "sqtl":

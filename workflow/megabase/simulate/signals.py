@@ -1,6 +1,7 @@
 """Expected signal of every assay: the rule's state turned into rates, before depth and noise.
 
-Block signals are means over BIN bases; cut rates, transcription starts and RNA are given base by base or as runs of
+Block signals are means over BIN bases; cut rates, transcription starts and RNA are given base by base or as
+runs of
 equal value.
 """
 
@@ -56,7 +57,9 @@ def _tss(state: State, chrom: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fold_change(state: State, chrom: str, cell: int, target: str) -> np.ndarray:
-    """Expected fold change over control float64 [S // BIN] of a ChIP target: a histone mark or a motif's factor."""
+    """Expected fold change over control float64 [S // BIN] of a ChIP target: a histone mark or a motif's
+    factor.
+    """
     activity = _bins(state.activity[chrom][cell])
     if target == "H3K27ac":
         wide = gaussian_filter1d(activity, ACETYL_SPREAD / BIN, mode="constant")
@@ -78,7 +81,7 @@ def _occupancy(state: State, chrom: str, cell: int, positions: np.ndarray) -> np
 
 
 def initiation(state: State, chrom: str, cell: int, assay: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Expected starts by strand: positions int [N] (sorted, unique) and rates float64 [N]; CAGE or PRO-cap."""
+    """Starts of CAGE or PRO-cap by strand: positions int [N] (sorted, unique), rates float64 [N]."""
     tss, strand, gene = _tss(state, chrom)
     level = state.expression[gene, cell]
     offsets, shape = (CAGE_OFFSETS, CAGE_SHAPE) if assay == "cage" else (PROCAP_OFFSETS, PROCAP_SHAPE)
@@ -99,7 +102,9 @@ def initiation(state: State, chrom: str, cell: int, assay: str) -> dict[str, tup
 
 
 def _gene_runs(state: State, number: int, cell: int, intron: float) -> list[tuple[int, int, float]]:
-    """Runs (start, end, level) of one gene's RNA in rising order: exons by PSI, introns low, then readthrough."""
+    """Runs (start, end, level) of one gene's RNA in rising order: exons by PSI, introns low, then
+    readthrough.
+    """
     gene = state.genome.genes[number].model
     level, psi = state.expression[number, cell], state.psi[number][:, cell]
     psi = psi if gene.strand > 0 else psi[::-1]

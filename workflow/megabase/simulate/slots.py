@@ -1,6 +1,7 @@
 """A slot: a stretch of genome with at most one gene, its promoter, enhancers, CTCF pair and repeats.
 
-A slot is designed with its gene on the + strand, then flipped half of the time. Chromosomes are rows of slots, and
+A slot is designed with its gene on the + strand, then flipped half of the time. Chromosomes are rows of
+slots, and
 the second species is made of diverged copies of the first one's slots, so this is where sequence is drawn.
 """
 
@@ -49,7 +50,9 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class GeneModel:
-    """Exons [start, end) in rising order; alternative: exons (by number in transcription) drawn with weak sites."""
+    """Exons [start, end) in rising order; alternative: exons (by number in transcription) drawn with weak
+    sites.
+    """
 
     exons: tuple[tuple[int, int], ...]
     strand: int
@@ -218,7 +221,9 @@ def desert(rng: np.random.Generator, size: int, families: list[np.ndarray], unkn
 
 
 def gene_slot(rng: np.random.Generator, families: list[np.ndarray]) -> Slot:
-    """A slot of 4 to 6 kb with one gene on a random strand, one to three elements and, half of the time, a boundary."""
+    """A slot of 4 to 6 kb with one gene on a random strand, one to three elements and, half of the time, a
+    boundary.
+    """
     tss = int(rng.integers(1500, 2000))
     exons = _exons(rng, tss)
     end = exons[-1][1]

@@ -1,7 +1,9 @@
 """The rule of splicing: from splice sites and splice enhancers to exon inclusion and junction usage.
 
-Each internal exon is included with probability PSI, independently of the others; first and last exons always are:
-logit PSI = SITE_SLOPE x (donor + acceptor - SITE_OFFSET) + ESE x exonic enhancers + cell-specific enhancers in
+Each internal exon is included with probability PSI, independently of the others; first and last exons
+always are:
+logit PSI = SITE_SLOPE x (donor + acceptor - SITE_OFFSET) + ESE x exonic enhancers + cell-specific enhancers
+in
 the first bases of the next intron.
 """
 
@@ -38,7 +40,9 @@ def _logits(codes: np.ndarray, sites: Sites, exons: Exons) -> np.ndarray:
 
 
 def inclusion(codes: np.ndarray, exons: Exons) -> np.ndarray:
-    """PSI float64 [exons, cells] of a + strand gene; exons are (start, end) in codes, in order of transcription."""
+    """PSI float64 [exons, cells] of a + strand gene; exons are (start, end) in codes, in order of
+    transcription.
+    """
     psi = np.ones((len(exons), N_CELLS))
     if len(exons) > 2:
         psi[1:-1] = 1 / (1 + np.exp(-_logits(codes, find_sites(codes, SPLICING), exons)))

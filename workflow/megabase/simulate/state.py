@@ -17,7 +17,8 @@ from megabase.spec import UNKNOWN_BASE
 class State:
     """Everything that the sequence decides.
 
-    sites, activity and openness by chromosome (float32 [cells, S]); expression float64 [genes, cells]; psi: one
+    sites, activity and openness by chromosome (float32 [cells, S]); expression float64 [genes, cells]; psi:
+    one
     float64 [exons, cells] a gene, exons in order of transcription.
     """
 
@@ -47,7 +48,9 @@ def gene_expression(codes: np.ndarray, gene: DemoGene) -> np.ndarray:
 
 
 def expression_around(around: np.ndarray, strand: int) -> np.ndarray:
-    """Expression float64 [cells] of the gene of `strand` whose TSS is the middle of codes uint8 [2 MARGIN + 1]."""
+    """Expression float64 [cells] of the gene of `strand` whose TSS is the middle of codes uint8 [2 MARGIN +
+    1].
+    """
     return grammar.expression(around if strand > 0 else reverse_complement(around))
 
 
