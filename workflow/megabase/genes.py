@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from megabase.files import FileError, Stamp, hash_inputs, write_table
-from megabase.genome import Genes, Genome, _some
+from megabase.genome import Genes, Genome, some_of
 from megabase.logs import LOGGER
 from megabase.spec import EXON_COLUMNS, GENE_COLUMNS, TRANSCRIPT_COLUMNS
 
@@ -155,14 +155,14 @@ def _on_genome(rows: pl.DataFrame, path: Path, genome: Genome) -> pl.DataFrame:
     known = {name: chrom for name, chrom in names.items() if chrom is not None}
     if not known:
         raise FileError(
-            f"{path}: no contig of the GTF ({_some(names)}) is in genome {genome.name} "
-            f"({_some(genome.lengths)}); use matching files, or name the pairs in the genome's alias table"
+            f"{path}: no contig of the GTF ({some_of(names)}) is in genome {genome.name} "
+            f"({some_of(genome.lengths)}); use matching files, or name the pairs in the genome's alias table"
         )
     unknown = rows.filter(~pl.col("chrom").is_in(list(known)))
     if unknown.height:
         LOGGER.warning(
             "genes: %d of %d rows left out, their contigs are not in genome %s: %s",
-            unknown.height, rows.height, genome.name, _some(unknown["chrom"].unique(maintain_order=True)),
+            unknown.height, rows.height, genome.name, some_of(unknown["chrom"].unique(maintain_order=True)),
         )  # fmt: skip
     rows = rows.filter(pl.col("chrom").is_in(list(known))).with_columns(
         pl.col("chrom").replace_strict(known, return_dtype=pl.String)
@@ -214,7 +214,7 @@ def _one_locus(
     kept = genes.unique("gene_id", keep="first", maintain_order=True)
     if lost := genes.height - kept.height:
         again = genes.join(kept, on=_GENE, how="anti")["gene_id"]
-        LOGGER.warning("genes: %d further loci of the same gene id left out: %s", lost, _some(again))
+        LOGGER.warning("genes: %d further loci of the same gene id left out: %s", lost, some_of(again))
     transcripts = transcripts.join(kept, on=_GENE, how="semi")
     transcripts = transcripts.unique("transcript_id", keep="first", maintain_order=True)
     return kept, transcripts, exons.join(transcripts, on=_TRANSCRIPT, how="semi")

@@ -107,7 +107,9 @@ class Genome:
         `chrom` is a name of the FASTA (see `resolve`); an unknown one is a ValueError.
         """
         if chrom not in self.lengths:
-            raise ValueError(f"genome {self.name} has no chromosome {chrom!r}; it has {_some(self.lengths)}")
+            raise ValueError(
+                f"genome {self.name} has no chromosome {chrom!r}; it has {some_of(self.lengths)}"
+            )
         if end < start:
             raise ValueError(f"stretch {chrom}:{start}-{end} ends before it starts")
         length, offset = self.lengths[chrom], self._offsets[chrom]
@@ -148,7 +150,7 @@ def _map_codes(path: Path, length: int) -> np.ndarray:
     return np.memmap(path, dtype=np.uint8, mode="r") if length else np.zeros(0, dtype=np.uint8)
 
 
-def _some(names: Iterable[str], count: int = 5) -> str:
+def some_of(names: Iterable[str], count: int = 5) -> str:
     """The first few of many names, for a message."""
     names = list(names)
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
@@ -205,7 +207,9 @@ def read_aliases(path: str | Path, lengths: Mapping[str, int]) -> dict[str, str]
             raise FileError(f"{path}: line {number}: found {line!r}, wanted other name, tab, FASTA name")
         other, chrom = parts
         if chrom not in lengths:
-            raise FileError(f"{path}: line {number}: {chrom!r} is not in the FASTA; it has {_some(lengths)}")
+            raise FileError(
+                f"{path}: line {number}: {chrom!r} is not in the FASTA; it has {some_of(lengths)}"
+            )
         known = other if other in lengths else table.get(other, chrom)
         if known != chrom:
             raise FileError(f"{path}: line {number}: {other!r} already stands for {known}, not {chrom}")
