@@ -29,10 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     genome = make_genome(folder, n_runs={"chr2": (4_000, 4_100)})
     (folder / "regions.bed").write_text("chr1\t50\t7000\nchr2\t0\t5003\n")
-    for number in range(N_TRACKS):
+    sources = ("here", "there", "toy", "toy")  # the first two share a name
+    for number, portal in enumerate(sources):
         signal = {c: v * np.float32(0.37) for c, v in random_signal("shards", str(number)).items()}
         raw = write_bigwig(folder / f"{number}.bw", signal)
-        rows = [row(f"a{number}", "rna_seq", ontology_curie=f"CL:{number}")]
+        rows = [row(f"a{number}", "rna_seq", ontology_curie=f"CL:{max(number, 1)}", portal=portal)]
         regions = folder / "regions.bed" if number % 2 else None
         normalize_track(rows, [raw], genome, folder / f"t{number}", TrackSettings(), regions=regions)
     list_tracks([folder / f"t{n}/track.json" for n in range(N_TRACKS)], "human", folder / "tracks.parquet")
@@ -119,7 +120,9 @@ def test_same_input_same_bytes_and_pickle(folder: Path, tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(store))
     assert isinstance(copy.runs(RNA, "chr1", 0, 10), Runs)
     assert copy.organism == "human" and copy.lengths == LENGTHS
-    assert copy.channels(RNA)["name"].to_list() == [f"CL:{n} assay" for n in range(N_TRACKS)]
+    assert copy.channels(RNA)["name"].to_list() == [
+        "CL:1 assay here", "CL:1 assay there", "CL:2 assay", "CL:3 assay",
+    ]  # fmt: skip
 
 
 def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:
@@ -132,8 +135,13 @@ def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:
         store.runs(RNA, "chr1", 10, 10)
     with pytest.raises(FileError, match="write-shards"):
         ShardStore.open(tmp_path)
-    with pytest.raises(FileError, match=r"no track folder holds rna_seq track 'CL:0 assay' \(4 missing\)"):
+    with pytest.raises(
+        FileError, match=r"no track folder holds rna_seq track 'CL:1 assay here' \(4 missing\)"
+    ):
         write_shards(folder / "tracks.parquet", [], folder / "genome", tmp_path / "s", ShardSettings())
+    with pytest.raises(FileError, match="an accession makes one track"):
+        twice = [folder / "t0", folder / "t0"]
+        write_shards(folder / "tracks.parquet", twice, folder / "genome", tmp_path / "s", ShardSettings())
 
 
 def test_damaged_store_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def _write_map(folder: Path, bin_size: int, span: int) -> dict[str, np.ndarray]:
     folder.mkdir()
     options = {"columns": ["value"], "dtypes": {"value": np.float64}, "ordered": True}
     cooler.create_cooler(str(folder / "contacts.cool"), bins, pd.concat(tables), **options)
-    channel = channel_row([row("m", "contact_maps", assay=f"Hi-C {bin_size}")], ".", n_replicates=1)
+    channel = channel_row(
+        [row(f"m{bin_size}", "contact_maps", assay=f"Hi-C {bin_size}")], ".", n_replicates=1
+    )
     write_json({"channels": [channel | {"file": "contacts.cool"}]}, folder / "track.json", Stamp("track"))
     return dense
 

@@ -55,7 +55,7 @@ def _write_tracks(folder: Path, tables: Tables) -> Path:
     for kind, table in tables.items():
         write_table(table, folder / f"{kind}.parquet", Stamp(kind))
     channels = [
-        channel_row([row("s", output, ontology_curie=b[0], assay="x")], strand, n_replicates=1)
+        channel_row([row(f"s{b}", output, ontology_curie=b[0], assay="x")], strand, n_replicates=1)
         | {"file": "x"}
         for output in ("splice_site_usage", "splice_junctions")
         for strand in "+-"

@@ -166,3 +166,10 @@ def test_other_files_and_silent_samples(tmp_path: Path) -> None:
     rare = "chr2\t701\t800\t1\t1\t0\t1\t9\t20\n"
     with pytest.raises(FileError, match="a1: no read on any kept junction"):
         _normalize(tmp_path, [_star(STAR_1), _star(rare, replicate="2")])
+
+
+def test_sources_are_biosamples_of_their_own(tmp_path: Path) -> None:
+    tables, channels = _normalize(tmp_path, [_star(STAR_1, portal="encode"), _star(STAR_2, portal="gtex")])
+    names = ["CL:1 assay encode", "CL:1 assay gtex"]
+    assert sorted(set(tables["junctions"]["biosample"])) == names
+    assert [c["name"] for c in channels[:2]] == [f"{name} +" for name in names]

@@ -62,3 +62,19 @@ def test_name_twice_and_other_organism(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"g0.track\.json: track CL:1 assay is of human, wanted mouse"):
         list_tracks(paths[:1], "mouse", tmp_path / "tracks.parquet")
     assert not (tmp_path / "tracks.parquet").exists()
+
+
+def test_sources_tell_tracks_of_one_name_apart(tmp_path: Path) -> None:
+    paths = [
+        _write(tmp_path, 0, "rna_seq", "+-", portal="encode"),
+        _write(tmp_path, 1, "rna_seq", ".", portal="gtex"),
+        _write(tmp_path, 2, "rna_seq", ".", portal="gtex", ontology_curie="CL:2"),
+    ]
+    table = list_tracks(paths, "human", tmp_path / "tracks.parquet")
+    assert table["name"].to_list() == [
+        "CL:1 assay encode +",
+        "CL:1 assay encode -",
+        "CL:1 assay gtex",
+        "CL:2 assay",
+    ]
+    assert table["strand_partner"].to_list() == [1, 0, 2, 3]

@@ -75,13 +75,18 @@ def _hash_tracks(track_dirs: Sequence[str | Path]) -> str:
     return hash_json(sorted(hash_inputs([Path(d) / "track.json"])["track.json"] for d in track_dirs))
 
 
-def _track_files(track_dirs: Sequence[str | Path]) -> tuple[dict[tuple[str, str], Path], Path | None]:
-    """`{(output type, track name): file}`, and the folder of splice tables if there is one."""
-    files: dict[tuple[str, str], Path] = {}
+def _track_files(track_dirs: Sequence[str | Path]) -> tuple[dict[tuple[str, ...], Path], Path | None]:
+    """File of each track (see `_track_key`), and the folder of splice tables if there is one."""
+    files: dict[tuple[str, ...], Path] = {}
     splicing = None
     for folder in map(Path, track_dirs):
         for channel in read_json(folder / "track.json", "track")["channels"]:
-            files[channel["output_type"], channel["name"]] = folder / channel["file"]
+            key = _track_key(channel)
+            if key in files:
+                raise FileError(
+                    f"{folder}: {key} is also in {files[key].parent}; an accession makes one track"
+                )
+            files[key] = folder / channel["file"]
         if (folder / "sites.parquet").exists():
             if splicing is not None:
                 raise FileError(f"{folder}: second folder of splice tables beside {splicing}; wanted one")
@@ -89,20 +94,25 @@ def _track_files(track_dirs: Sequence[str | Path]) -> tuple[dict[tuple[str, str]
     return files, splicing
 
 
+def _track_key(channel: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a track is known by in its track.json and in the track table, which may add to its name."""
+    return channel["output_type"], channel["strand"], channel["accessions"]
+
+
 def _files_of(
-    table: pl.DataFrame, output_type: OutputType, files: Mapping[tuple[str, str], Path]
+    table: pl.DataFrame, output_type: OutputType, files: Mapping[tuple[str, ...], Path]
 ) -> list[Path]:
     """Files of the channels of one output type, in channel order."""
-    names = table.filter(pl.col("output_type") == output_type)["name"].to_list()
-    missing = [name for name in names if (output_type, name) not in files]
+    rows = table.filter(pl.col("output_type") == output_type).to_dicts()
+    missing = [row["name"] for row in rows if _track_key(row) not in files]
     if missing:
         raise FileError(f"no track folder holds {output_type} track {missing[0]!r} ({len(missing)} missing)")
-    return [files[output_type, name] for name in names]
+    return [files[_track_key(row)] for row in rows]
 
 
 def _write_signal(
     table: pl.DataFrame,
-    files: Mapping[tuple[str, str], Path],
+    files: Mapping[tuple[str, ...], Path],
     genome: Genome,
     folder: Path,
     settings: ShardSettings,

@@ -19,7 +19,7 @@ from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_jso
 from megabase.genome import Genome
 from megabase.spec import OutputType
 from megabase.tracks.junctions import INTRON, read_introns, read_junctions, read_usage
-from megabase.tracks.table import channel_row, group_name
+from megabase.tracks.table import channel_row, group_name, with_strand
 
 READS = 1e6  # filtered junction reads that each sample is scaled to
 SITE = ("chrom", "position", "strand")
@@ -93,11 +93,12 @@ def _read(
     """Biosamples in the order of their names, and tables of annotated introns."""
     found: dict[str, Biosample] = {}
     introns = []
-    for row, path in zip(rows, files, strict=True):
+    names = _biosample_names(rows)
+    for row, path, name in zip(rows, files, names, strict=True):
         if row["output_type"] == OutputType.SPLICE_SITES:
             introns.append(read_introns(path, genome))
             continue
-        biosample = found.setdefault(group_name(row), Biosample(group_name(row)))
+        biosample = found.setdefault(name, Biosample(name))
         biosample.rows.append(row)
         if row["output_type"] == OutputType.SPLICE_JUNCTIONS:
             biosample.junctions.append(read_junctions(path, genome))
@@ -106,6 +107,19 @@ def _read(
         else:
             raise ValueError(f"{path}: output_type {row['output_type']} is not a file of splicing")
     return [found[name] for name in sorted(found)], introns
+
+
+def _biosample_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name of each row's biosample: term and assay, and the source where several sources share these."""
+    measured = [row for row in rows if row["output_type"] != OutputType.SPLICE_SITES]
+    sources: dict[str, set[str]] = {}
+    for row in measured:
+        sources.setdefault(group_name(row), set()).add(row["portal"])
+    names = [group_name(row) for row in rows]
+    return [
+        f"{name} {row['portal']}" if len(sources.get(name, ())) > 1 else name
+        for name, row in zip(names, rows, strict=True)
+    ]
 
 
 def _kept_junctions(samples: list[pl.DataFrame], min_reads: int) -> pl.DataFrame:
@@ -231,7 +245,7 @@ def _channels(biosamples: list[Biosample], tables: Mapping[str, pl.DataFrame]) -
     kinds = ((OutputType.SPLICE_SITE_USAGE, "usage"), (OutputType.SPLICE_JUNCTIONS, "junctions"))
     return [
         channel_row(rows, strand, output_type=str(output_type), n_replicates=len(rows))
-        | {"file": f"{kind}.parquet"}
+        | {"name": with_strand(b.name, strand), "file": f"{kind}.parquet"}
         for output_type, kind in kinds
         for strand in "+-"
         for b in biosamples

@@ -32,10 +32,10 @@ def channel_row(
     is given by `list_tracks`.
     """
     first = rows[0]
-    name = group_name(first) + ("" if strand == "." else f" {strand}")
     accessions = dict.fromkeys(str(row["accession"]) for row in rows)
     return dict.fromkeys(TRACK_COLUMNS) | {
-        "name": name, "output_type": output_type or first["output_type"], "organism": first["organism"],
+        "name": with_strand(group_name(first), strand),
+        "output_type": output_type or first["output_type"], "organism": first["organism"],
         "strand": strand, "ontology_curie": first["ontology_curie"] or None,
         "biosample_name": first["biosample"] or None, "life_stage": first["life_stage"] or None,
         "assay": first["assay"] or None, "target": first["target"] or None, "data_source": first["portal"],
@@ -49,9 +49,10 @@ def list_tracks(track_jsons: Iterable[str | Path], organism: str, output: str | 
     track_jsons: `track.json` files, or the folders that hold them.
     Order: by output type, then name with strand partners side by side; splice tracks keep their halves (all
     + biosamples, then all -). `strand_partner` is the partner's channel number within the output type.
+    Tracks of one name from several sources get the source's name behind theirs.
     """
     paths = sorted(_track_json(Path(path)) for path in track_jsons)
-    channels = [channel for path in paths for channel in _channels(path, organism)]
+    channels = _named_apart([channel for path in paths for channel in _channels(path, organism)])
     rows = [row for kind in OutputType for row in _ordered(kind, channels)]
     table = pl.DataFrame([{c: row[c] for c in TRACK_COLUMNS} for row in rows], schema=_SCHEMA)
     stamp = Stamp(
@@ -72,6 +73,24 @@ def _channels(path: Path, organism: str) -> list[dict[str, Any]]:
         if channel["organism"] != organism:
             raise FileError(f"{path}: track {channel['name']} is of {channel['organism']}, wanted {organism}")
     return channels
+
+
+def _named_apart(channels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Channels with the source in the names that tracks of several sources share."""
+    sources: dict[tuple[str, str], set[str]] = {}
+    for channel in channels:
+        sources.setdefault((channel["output_type"], base_name(channel)), set()).add(channel["data_source"])
+    return [
+        channel | {"name": with_strand(f"{base} {channel['data_source']}", channel["strand"])}
+        if len(sources[channel["output_type"], base := base_name(channel)]) > 1
+        else channel
+        for channel in channels
+    ]
+
+
+def with_strand(base: str, strand: str) -> str:
+    """Name of a track: that of its group, with the strand behind it unless unstranded."""
+    return base if strand == "." else f"{base} {strand}"
 
 
 def _ordered(output_type: OutputType, channels: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,5 +120,5 @@ def base_name(channel: Mapping[str, Any]) -> str:
 def _partner(channel: Mapping[str, Any], index: Mapping[str, int]) -> int:
     """Channel number of the strand partner, itself if there is none."""
     other = {"+": "-", "-": "+"}.get(channel["strand"])
-    partner = f"{base_name(channel)} {other}" if other else channel["name"]
+    partner = with_strand(base_name(channel), other) if other else channel["name"]
     return index.get(partner, index[channel["name"]])
