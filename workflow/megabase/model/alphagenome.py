@@ -22,6 +22,8 @@ from megabase.model.heads import (
     OutputPair,
     build_head,
     choose_sites,
+    linear_together,
+    site_predictions,
 )
 from megabase.model.layers import Embed, fan_in_sigma, truncated_normal
 from megabase.model.scaling import unscale_predictions
@@ -130,23 +132,42 @@ class AlphaGenome(nn.Module):
         splice_positions: Tensor | None = None,
     ) -> Predictions:
         """Predictions of `outputs`; without splice_positions junctions are read at the likeliest sites."""
-        sequence = {1: embeddings.bp1, TOKEN: embeddings.bp128}
+        logits = self._sequence_logits(embeddings, organism, outputs)
         out: Predictions = {}
         for output_type in self.sizes.outputs():
             if output_type not in outputs or output_type is OutputType.SPLICE_JUNCTIONS:
                 continue
             head, kind = self._head(output_type), OUTPUTS[output_type].kind
             if kind is Kind.TRACKS:
-                out[output_type] = head(sequence, organism)
+                out[output_type] = {
+                    f"scaled_{r}bp": head.at(r).activate(logits[output_type, r], organism)
+                    for r in OUTPUTS[output_type].resolutions
+                }
             elif kind is Kind.CONTACTS:
                 out[output_type] = {"values": head(embeddings.pair, organism)}
             else:
-                out[output_type] = self._site_predictions(output_type, embeddings.bp1, organism)
+                out[output_type] = site_predictions(output_type, logits[output_type, 1])
         if OutputType.SPLICE_JUNCTIONS in outputs:
             if splice_positions is None:
                 splice_positions = self.splice_sites(embeddings.bp1, organism)
-            head: JunctionHead = self._head(OutputType.SPLICE_JUNCTIONS)
-            out[OutputType.SPLICE_JUNCTIONS] = head(embeddings.bp1, organism, splice_positions.long())
+            junctions: JunctionHead = self._head(OutputType.SPLICE_JUNCTIONS)
+            out[OutputType.SPLICE_JUNCTIONS] = junctions(embeddings.bp1, organism, splice_positions.long())
+        return out
+
+    def _sequence_logits(
+        self, embeddings: Embeddings, organism: Tensor, outputs: Collection[OutputType]
+    ) -> dict[tuple[OutputType, int], Tensor]:
+        """Linear maps of all track, site and usage heads, [B, S / r, P] by output type and resolution r."""
+        out: dict[tuple[OutputType, int], Tensor] = {}
+        for r, x in ((1, embeddings.bp1), (TOKEN, embeddings.bp128)):
+            maps = {
+                o: self._head(o).at(r).multi_organism_linear
+                for o in self.sizes.outputs()
+                if o in outputs and r in OUTPUTS[o].resolutions and o is not OutputType.SPLICE_JUNCTIONS
+            }
+            if maps:
+                found = linear_together(list(maps.values()), x, organism)
+                out |= {(o, r): y for o, y in zip(maps, found, strict=True)}
         return out
 
     def forward(
@@ -179,7 +200,8 @@ class AlphaGenome(nn.Module):
                 "junctions were asked of a model without a splice-site head: pass splice_positions [B, 4, K]"
             )
         with torch.no_grad():
-            found = self._site_predictions(OutputType.SPLICE_SITES, bp1, organism)["probabilities"]
+            logits = self._head(OutputType.SPLICE_SITES)(bp1, organism)
+            found = site_predictions(OutputType.SPLICE_SITES, logits)["probabilities"]
         return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold)
 
     def set_track_means(self, output_type: OutputType, means: Tensor) -> None:
@@ -217,12 +239,6 @@ class AlphaGenome(nn.Module):
 
     def _head(self, output_type: OutputType) -> nn.Module:
         return self.head[OUTPUTS[output_type].published_head]
-
-    def _site_predictions(self, output_type: OutputType, bp1: Tensor, organism: Tensor) -> dict[str, Tensor]:
-        logits = self._head(output_type)(bp1, organism)
-        if output_type is OutputType.SPLICE_SITES:
-            return {"logits": logits, "probabilities": logits.float().softmax(-1)}
-        return {"logits": logits, "probabilities": torch.sigmoid(logits.float())}
 
     def _check(
         self, sequence: Tensor, organism: Tensor, outputs: Collection[OutputType] | None

@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megabase.model.layers import Embed, LayerNorm, Linear, RMSBatchNorm, gelu_sigmoid, rope_angles, rotate
+from megabase.model.layers import (
+    GELU_SLOPE,
+    Embed,
+    LayerNorm,
+    Linear,
+    RMSBatchNorm,
+    gelu_sigmoid,
+    rope_angles,
+    rotate,
+)
 from megabase.model.sizes import Sizes
 from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType, SiteClass
 
@@ -49,8 +58,9 @@ class OutputEmbedder1(nn.Module):
         y = torch.matmul(self.linear.w.t().to(x.dtype), x)
         y = (y.unflatten(-1, (-1, TOKEN)) + skip[..., None]).flatten(-2)
         gain, offset = self.rms_batch_norm.affine(y, axis=1)
-        shift = (offset + self.embed(organism))[..., None].to(y.dtype)
-        return gelu_sigmoid(torch.addcmul(shift, y, gain[:, None].to(y.dtype))).transpose(1, 2)
+        shift = (GELU_SLOPE * (offset + self.embed(organism)))[..., None].to(y.dtype)
+        scaled = torch.addcmul(shift, y, (GELU_SLOPE * gain)[:, None].to(y.dtype))
+        return (F.silu(scaled) * (1 / GELU_SLOPE)).transpose(1, 2)
 
 
 class OutputPair(nn.Module):
@@ -82,6 +92,17 @@ class MultiOrganismLinear(nn.Module):
         return torch.baddbmm(bias, flat, weight).unflatten(1, x.shape[1:-1])
 
 
+def linear_together(maps: list[MultiOrganismLinear], x: Tensor, organism: Tensor) -> list[Tensor]:
+    """[B, S, P_i] of each of several maps of the same x [B, S, D], by one product over all channels.
+
+    The results lie in memory as [B, P, S]: at 1 bp the long axis is innermost, as in the decoder.
+    """
+    weight = torch.cat([m.w for m in maps], -1)[organism].to(x.dtype)
+    bias = torch.cat([m.b for m in maps], -1)[organism][..., None].to(x.dtype)
+    joined = torch.baddbmm(bias, weight.transpose(1, 2), x.transpose(1, 2))
+    return [y.transpose(1, 2) for y in joined.split([m.b.shape[-1] for m in maps], 1)]
+
+
 class GenomeTracks(nn.Module):
     """Non-negative tracks at one resolution, in scaled space."""
 
@@ -90,14 +111,14 @@ class GenomeTracks(nn.Module):
         self.learnt_scale = nn.Parameter(torch.zeros(sizes.n_organisms, channels))
         self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, n_in, channels)
 
-    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
-        """[B, S, D] -> [B, S, P]."""
-        gain = F.softplus(self.learnt_scale)[organism][:, None].to(x.dtype)
-        return F.softplus(self.multi_organism_linear(x, organism)) * gain
+    def activate(self, logits: Tensor, organism: Tensor) -> Tensor:
+        """[B, S, P] of the linear map -> [B, S, P] >= 0."""
+        gain = F.softplus(self.learnt_scale)[organism][:, None].to(logits.dtype)
+        return F.softplus(logits) * gain
 
 
 class TracksHead(nn.Module):
-    """A track output type at its resolutions."""
+    """A track output type at its resolutions, each a `GenomeTracks`."""
 
     def __init__(self, sizes: Sizes, output_type: OutputType) -> None:
         super().__init__()
@@ -107,12 +128,9 @@ class TracksHead(nn.Module):
             head = GenomeTracks(sizes, widths[r], sizes.channels[output_type])
             self.add_module(f"resolution_{r}", head)
 
-    def forward(self, embeddings: dict[int, Tensor], organism: Tensor) -> dict[str, Tensor]:
-        """Embeddings [B, S / r, D] by resolution r -> `scaled_{r}bp` [B, S / r, P]."""
-        return {
-            f"scaled_{r}bp": self.get_submodule(f"resolution_{r}")(embeddings[r], organism)
-            for r in self.resolutions
-        }
+    def at(self, resolution: int) -> GenomeTracks:
+        """The tracks at a resolution."""
+        return self.get_submodule(f"resolution_{resolution}")
 
 
 class LinearHead(nn.Module):
@@ -125,6 +143,17 @@ class LinearHead(nn.Module):
     def forward(self, x: Tensor, organism: Tensor) -> Tensor:
         """[B, ..., D] -> [B, ..., P]."""
         return self.multi_organism_linear(x, organism)
+
+    def at(self, resolution: int) -> LinearHead:
+        """Itself: it has one resolution."""
+        return self
+
+
+def site_predictions(output_type: OutputType, logits: Tensor) -> dict[str, Tensor]:
+    """`logits` and float32 `probabilities` [B, S, P] of splice sites (classes) or usage (fractions)."""
+    classes = output_type is OutputType.SPLICE_SITES
+    probabilities = logits.float().softmax(-1) if classes else torch.sigmoid(logits.float())
+    return {"logits": logits, "probabilities": probabilities}
 
 
 class JunctionHead(nn.Module):
