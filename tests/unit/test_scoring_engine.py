@@ -10,7 +10,7 @@ import torch
 from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome, some_variants
 
 from megabase.scoring import masks
-from megabase.scoring.engine import Engine
+from megabase.scoring.engine import Case, Engine, alternate_sites
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.variants import Variant
 
@@ -192,3 +192,13 @@ def test_splice_site_selection_keeps_the_best_in_order():
     scores[[5, 9, 30, 40], 0] = torch.tensor([0.5, 0.9, 0.9, 0.05])
     chosen = masks.select_splice_sites(scores, 2, 0.1)
     assert chosen[0].tolist() == [9, 30] and (chosen[1:] == -1).all()
+
+
+def test_a_site_made_by_an_insertion_is_read_where_it_lies_on_alt():
+    variant = Variant("chr1", 20, "A", "ATTG")
+    case = Case(variant, 0, 0, 1)
+    probabilities = torch.zeros(2, 64, 5)
+    probabilities[1, 22, 0] = 0.9  # an inserted base is a donor
+    sites = torch.tensor([[10, 20, 30], [20, -1, -1], [20, 63, -1], [-1, -1, -1]])
+    moved = alternate_sites(case, sites, probabilities)
+    assert moved.tolist() == [[10, 22, 33], [20, -1, -1], [20, -1, -1], [-1, -1, -1]]

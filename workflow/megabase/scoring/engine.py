@@ -167,7 +167,7 @@ class Engine:
         for first in range(0, len(cases), size):
             part = cases[first : first + size]
             places = [self.splice_positions(case, probabilities) for case in part]
-            moved = [self._moved(c, p) for c, p in zip(part, places, strict=True)]
+            moved = [alternate_sites(c, p, probabilities) for c, p in zip(part, places, strict=True)]
             rows = [i for case in part for i in (case.ref_index, case.alt_index)]
             positions = _stack_padded([p for pair in zip(places, moved, strict=True) for p in pair])
             values = junctions(rows, positions)
@@ -188,10 +188,6 @@ class Engine:
         bodies = torch.tensor([(gene.start, gene.end) for gene in case.overlaps])
         scores = scores * span_mask(bodies, case.start, len(scores)).unsqueeze(-1)
         return select_splice_sites(scores, MAX_SITES, SITE_THRESHOLD)
-
-    def _moved(self, case: Case, positions: Tensor) -> Tensor:
-        v = case.variant
-        return alternate_positions(positions, case.offset, len(v.ref), len(v.alt), self.settings.window)
 
     # --- one scorer on one case
 
@@ -286,6 +282,23 @@ class Engine:
         channels = len(self._strands[scorer.name])
         spans = torch.zeros(0, 2, dtype=torch.int64) if scorer.part is Part.JUNCTIONS else None
         return Rows(torch.zeros(0, channels), [], spans)
+
+
+def alternate_sites(case: Case, positions: Tensor, probabilities: Tensor) -> Tensor:
+    """Where sites int64 [4, K] of REF are read on ALT; -1 where ALT's window has no such place.
+
+    The base before an insertion stands for the inserted bases too: it is read at the likeliest of them.
+    probabilities [B, S, 5] of the batch.
+    """
+    v = case.variant
+    alt = probabilities[case.alt_index][:, :4].float().cpu()
+    moved = alternate_positions(positions, case.offset, len(v.ref), len(v.alt), len(alt))
+    inserted = len(v.alt) - len(v.ref)
+    if inserted <= 0:
+        return moved
+    anchor = case.offset + len(v.ref) - 1
+    best = anchor + alt[anchor : anchor + inserted + 1].argmax(0)
+    return torch.where(positions == anchor, best.unsqueeze(-1), moved)
 
 
 def _strands(rows: list[dict]) -> np.ndarray:
