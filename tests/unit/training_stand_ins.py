@@ -110,7 +110,8 @@ def _organism(folder: Path, organism: str) -> None:
 
 def _channel(organism: str, output: str, name: str, strand: str, file: str, mean: float | None) -> dict:
     row = dict.fromkeys(TRACK_COLUMNS) | {"name": name, "output_type": output, "organism": organism}
-    return row | {"strand": strand, "strand_partner": 0, "nonzero_mean": mean, "file": file}
+    row |= {"strand": strand, "strand_partner": 0, "nonzero_mean": mean, "file": file}
+    return row | {"accessions": name.removesuffix(f" {strand}")}
 
 
 def _track(folder: Path, codes: dict, organism: str, output: str, name: str, strand: str) -> None:
