@@ -217,10 +217,27 @@ def test_batch_norm_uses_the_batch_in_training_and_the_average_after() -> None:
 
 
 def test_batch_norm_gradient_passes_through_the_statistics() -> None:
-    norm = RMSBatchNorm(2).double()
-    norm.mean_square = lambda x, axis: x.square().mean((0, 1))  # float64 form of the same statistic
-    x = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(norm, (x,))
+    norm = RMSBatchNorm(3).double()
+    norm.scale.data.uniform_(0.5, 2.0)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    shift = torch.randn(2, 3, 1, dtype=torch.float64, requires_grad=True)
+
+    def call(x: torch.Tensor, shift: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return norm(x, axis=1, slope=1.7, shift=shift)
+
+    assert torch.autograd.gradcheck(call, (x, shift, norm.scale, norm.offset))
+    assert torch.autograd.gradcheck(lambda x: norm(x.transpose(1, 2)), (x,))
+
+
+def test_batch_norm_gradient_equals_that_of_the_plain_formula() -> None:
+    norm = RMSBatchNorm(3)
+    norm.scale.data.uniform_(0.5, 2.0)
+    weight = torch.randn(4, 3, 50)
+    fast, plain = (torch.linspace(-1, 2, 600).view(4, 3, 50).clone().requires_grad_() for _ in range(2))
+    (norm(fast, axis=1) * weight).sum().backward()
+    square = plain.square().mean((0, 2), keepdim=True)
+    (plain * norm.scale.view(1, 3, 1) / torch.sqrt(square + 1e-5) * weight).sum().backward()
+    torch.testing.assert_close(fast.grad, plain.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_standardized_weights_have_unit_fan_in_variance() -> None:

@@ -70,12 +70,7 @@ class ConvBlock(nn.Module):
         x sigmoid(1.702 x) = silu(1.702 x) / 1.702: the slope is folded into the norm before and into the
         weights behind, so that activation costs one pass over the long axis.
         """
-        gain, offset = self.rms_batch_norm.affine(x, axis=1)
-        scaled = torch.addcmul(
-            (offset * GELU_SLOPE).view(1, -1, 1).to(x.dtype),
-            x,
-            (gain * GELU_SLOPE).view(1, -1, 1).to(x.dtype),
-        )
+        scaled = self.rms_batch_norm(x, axis=1, slope=GELU_SLOPE)
         active = F.silu(scaled, inplace=not torch.is_grad_enabled())
         if self.width > 1:
             return self.standardized_conv1_d(active, 1 / GELU_SLOPE)

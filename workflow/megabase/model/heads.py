@@ -57,9 +57,8 @@ class OutputEmbedder1(nn.Module):
         skip = self.linear_1(embedding_128bp).transpose(1, 2) + self.linear.b[:, None].to(x.dtype)
         y = torch.matmul(self.linear.w.t().to(x.dtype), x)
         y = (y.unflatten(-1, (-1, TOKEN)) + skip[..., None]).flatten(-2)
-        gain, offset = self.rms_batch_norm.affine(y, axis=1)
-        shift = (GELU_SLOPE * (offset + self.embed(organism)))[..., None].to(y.dtype)
-        scaled = torch.addcmul(shift, y, (GELU_SLOPE * gain)[:, None].to(y.dtype))
+        shift = self.embed(organism)[..., None]
+        scaled = self.rms_batch_norm(y, axis=1, slope=GELU_SLOPE, shift=shift)
         return (F.silu(scaled) * (1 / GELU_SLOPE)).transpose(1, 2)
 
 
