@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from megabase.config import Config, load_config
 from megabase.files import FileError, Stamp, write_json, write_table, write_tsv
 from megabase.report import plot_report
@@ -20,7 +21,12 @@ QUALITY = {
     "teacher-fold0-seed0": 0.62, "teacher-fold1-seed0": 0.6, "teacher-all-seed0": 0.66,
     "student-seed0": 0.7, "baseline-mean": 0.12, "baseline-kmer": 0.34,
 }  # fmt: skip
-SINGLE = {Kind.CONTACTS: "pearson", Kind.SITES: "auprc", Kind.USAGE: "pearson", Kind.JUNCTIONS: "pearson_log1p"}
+SINGLE = {
+    Kind.CONTACTS: "pearson",
+    Kind.SITES: "auprc",
+    Kind.USAGE: "pearson",
+    Kind.JUNCTIONS: "pearson_log1p",
+}
 
 
 def make_config() -> Config:
@@ -78,7 +84,9 @@ def _write_models(root: Path, draws: np.random.Generator) -> None:
             rows.append((step, "train", "loss", loss))
             rows.append((step, "train", "windows_per_second", 8 + draws.normal() * 0.2))
             for head in ("rna_seq", "dnase", "contact_maps", "splice_sites"):
-                rows.append((step, "train", f"loss/{head}", loss * (1 + 0.1 * len(head)) + 0.03 * draws.normal()))
+                rows.append(
+                    (step, "train", f"loss/{head}", loss * (1 + 0.1 * len(head)) + 0.03 * draws.normal())
+                )
             if step % 100 == 0:
                 rows.append((step, "valid", "loss", loss + 0.1))
                 rows.append((step, "valid", "loss/dnase", loss * 1.5 + 0.1))
@@ -95,12 +103,14 @@ def _write_evaluations(root: Path, draws: np.random.Generator) -> None:
                 kind = OUTPUTS[output].kind
                 if kind is Kind.TRACKS:
                     for resolution in OUTPUTS[output].resolutions:
-                        rows += _metric_rows(draws, model, organism, output, "pearson", level, tracks, resolution)
+                        rows += _metric_rows(
+                            draws, model, organism, output, "pearson", level, tracks, resolution
+                        )
                 else:
                     rows += _metric_rows(draws, model, organism, output, SINGLE[kind], level, tracks, 2048)
             for distance in (0, 2048, 4096, 8192, 16384):
                 metric = f"pearson_distance_{distance}"
-                level = quality * 0.9**np.log2(distance / 1024 + 1)
+                level = quality * 0.9 ** np.log2(distance / 1024 + 1)
                 rows += _metric_rows(draws, model, organism, OutputType.CONTACT_MAPS, metric, level, 1, 2048)
             for metric in ("gene_pearson", "gene_lfc_pearson"):
                 rows += _metric_rows(draws, model, organism, OutputType.RNA_SEQ, metric, quality, 3, 1)
@@ -108,10 +118,12 @@ def _write_evaluations(root: Path, draws: np.random.Generator) -> None:
             write_tsv(table, root / "evaluation" / model / f"{organism}.tsv", Stamp("evaluation"))
 
 
-def _metric_rows(draws, model, organism, output, metric, level, tracks, resolution) -> list[tuple]:  # noqa: ANN001
+def _metric_rows(draws, model, organism, output, metric, level, tracks, resolution) -> list[tuple]:
     values = np.clip(level + 0.06 * draws.normal(size=tracks), -1, 1)
     head = (model, organism, "test", str(output))
-    rows = [(*head, f"{output}_{i}", resolution, metric, float(v), None, None, 40) for i, v in enumerate(values)]
+    rows = [
+        (*head, f"{output}_{i}", resolution, metric, float(v), None, None, 40) for i, v in enumerate(values)
+    ]
     mean = float(values.mean())
     return [*rows, (*head, "mean", resolution, metric, mean, mean - 0.03, mean + 0.025, 40)]
 
@@ -132,12 +144,14 @@ def _write_benchmarks(root: Path, draws: np.random.Generator) -> None:
             for scorer in names:
                 positives = None if metric == "pearson" else 60
                 rows += [
-                    (name, label, scorer, metric, group, level + 0.04 * draws.normal(), level - 0.09, level + 0.09,
-                     120, positives)
+                    (name, label, scorer, metric, group, at := level + 0.04 * draws.normal(), at - 0.1,
+                     at + 0.09, 120, positives)
                     for group in groups
                 ]  # fmt: skip
                 everything = None if positives is None else 180
-                rows.append((name, label, scorer, metric, "all", level, level - 0.05, level + 0.05, 360, everything))
+                rows.append(
+                    (name, label, scorer, metric, "all", level, level - 0.05, level + 0.05, 360, everything)
+                )
                 rows.append((name, label, scorer, "coverage", "all", 0.98, None, None, 366, None))
             table = pl.DataFrame(rows, schema=list(BENCHMARK_COLUMNS), orient="row", infer_schema_length=None)
             write_tsv(table, root / "benchmarks" / name / f"{model}.tsv", Stamp("result"))
@@ -147,9 +161,16 @@ def _write_benchmarks(root: Path, draws: np.random.Generator) -> None:
 
 def _write_scores(root: Path) -> None:
     folder = root / "scores" / "background" / "student-seed0"
-    info = {"model": "student-seed0", "scored": 398, "rejected": 2, "scorers": [{"name": "rna_seq"}, {"name": "dnase"}]}
+    info = {
+        "model": "student-seed0",
+        "scored": 398,
+        "rejected": 2,
+        "scorers": [{"name": "rna_seq"}, {"name": "dnase"}],
+    }
     write_json(info, folder / "scores.json", Stamp("scores"))
-    write_table(pl.DataFrame({"reason": ["symbolic", "ref_mismatch"]}), folder / "rejected.parquet", Stamp("rejected"))
+    write_table(
+        pl.DataFrame({"reason": ["symbolic", "ref_mismatch"]}), folder / "rejected.parquet", Stamp("rejected")
+    )
 
 
 def _signal(draws: np.random.Generator, length: int, channels: int, peaks: int) -> np.ndarray:
@@ -172,7 +193,10 @@ def _write_explanation(root: Path, draws: np.random.Generator) -> None:
         if output is OutputType.CONTACT_MAPS:
             q = np.arange(8)
             ref = (0.8 * np.exp(-np.abs(q[:, None] - q) / 2) - 0.3)[..., None].repeat(channels, 2)
-            alt, observed = ref + 0.15 * np.exp(-((q[:, None] - 4) ** 2 + (q - 4) ** 2) / 2)[..., None], ref.copy()
+            alt, observed = (
+                ref + 0.15 * np.exp(-((q[:, None] - 4) ** 2 + (q - 4) ** 2) / 2)[..., None],
+                ref.copy(),
+            )
             observed[3] = observed[:, 3] = np.nan
         else:
             ref = _signal(draws, length, channels, 12)
@@ -183,13 +207,19 @@ def _write_explanation(root: Path, draws: np.random.Generator) -> None:
         for side, values in (("ref", ref), ("alt", alt), ("observed", observed)):
             arrays[f"{side}/{output}"] = values.astype(np.float32)
         tracks[str(output)] = [
-            {"name": f"{output}_{c}", "biosample_name": c, "strand": "+", "target": "CTCF" if "chip" in output else ""}
+            {
+                "name": f"{output}_{c}",
+                "biosample_name": c,
+                "strand": "+" if "seq" in output else ".",
+                "target": "CTCF" if "chip" in output else "",
+            }
             for c in CELLS
         ]
     width = 128
     ism = 0.02 * draws.normal(size=(width, 4))
     ism[55:66] += np.array([0.5, 0.1, -0.2, -0.4])[draws.permuted(np.tile(np.arange(4), (11, 1)), axis=1)]
     sequence = "".join("ACGT"[i] for i in ism.argmax(1))
+    ism_alt = ism * np.where(np.abs(np.arange(width) - 60) < 8, 0.2, 1)[:, None]
     first = at - width // 2
     genes = [
         {"gene_id": "G1", "gene_name": "GATA1", "strand": "+", "start": start + 3000, "end": start + 9500,
@@ -198,22 +228,36 @@ def _write_explanation(root: Path, draws: np.random.Generator) -> None:
          "exons": [[start + 8800, start + 9100], [start + 14000, start + 15000]]},
     ]  # fmt: skip
     info = {
-        "variant": {"variant_id": f"chr1:{at + 1}:A:G", "chrom": "chr1", "position": at, "ref": "A", "alt": "G"},
-        "model": "student-seed0", "organism": "alpha", "scorer": "rna_seq", "track": "rna_seq_0", "gene_id": "G1",
+        "variant": {
+            "variant_id": f"chr1:{at + 1}:A:G", "chrom": "chr1", "position": at, "ref": "A", "alt": "G",
+        },
+        "model": "student-seed0", "organism": "alpha", "scorer": "rna_seq", "track": "rna_seq_hepatic",
+        "gene_id": "G1",
         "gene_name": "GATA1", "score": -0.9, "quantile": -0.998,
         "window": {"chrom": "chr1", "start": start, "end": start + WINDOW}, "tracks": tracks, "genes": genes,
-        "ism": {"start": first, "end": first + width, "sequence": sequence}, "junctions": [],
-        "words": ["Expression of GATA1 in hepatic cells falls to 0.41 of the reference.", "Accessibility falls."],
+        "ism": {"start": first, "end": first + width, "sequence": sequence, "sequence_alt": sequence},
+        "junctions": [
+            {"donor": start + a, "acceptor": start + b, "strand": "+", "biosample": "hepatic"}
+            | {"ref": r, "alt": s}
+            for a, b, r, s in ((3399, 5200, 9.0, 4.0), (5399, 9000, 8.0, 1.0), (3399, 9000, 0.5, 5.0))
+        ],
+        "words": ["Expression of GATA1 in hepatic cells falls to 0.41 of the reference.", "Less is open."],
     }  # fmt: skip
     folder = root / "explanations" / "eqtl_sign"
     folder.mkdir(parents=True)
-    np.savez_compressed(folder / "student-seed0.npz", ism=ism.astype(np.float32), **arrays)
+    np.savez_compressed(
+        folder / "student-seed0.npz", ism=ism.astype(np.float32), ism_alt=ism_alt.astype(np.float32), **arrays
+    )
     write_json(info, folder / "student-seed0.json", Stamp("explanation"))
 
 
 def _write_sources(root: Path) -> None:
-    rows = [{c: "" for c in MANIFEST_COLUMNS} | {"portal": "toy", "organism": o, "assay": a, "licence": "CC0-1.0"}
-            for o in ("alpha", "beta") for a in ("DNase-seq", "DNase-seq", "RNA-seq")]  # fmt: skip
+    rows = [
+        dict.fromkeys(MANIFEST_COLUMNS, "")
+        | {"portal": "toy", "organism": o, "assay": a, "licence": "CC0-1.0"}
+        for o in ("alpha", "beta")
+        for a in ("DNase-seq", "DNase-seq", "RNA-seq")
+    ]
     pl.DataFrame(rows).write_csv(root / "toy.tsv", separator="\t")
     for organism in ("alpha", "beta"):
         tracks = [{"output_type": str(o), "biosample_name": c} for o in OutputType for c in CELLS]
@@ -235,8 +279,9 @@ def test_page_has_every_section_and_figure(page: Path) -> None:
         assert f'<section id="{anchor}">' in text
     figures = {p.stem for p in (page / "figures").glob("*.png")}
     assert figures == {
-        "loss_curves", "loss_by_head", "tracks", "genes_and_splicing", "contacts_by_distance", "locus", "locus_zoom",
-        "mutagenesis", "benchmarks", "benchmark_eqtl_sign", "benchmark_sqtl_causality", "benchmark_mpra",
+        "loss_curves", "loss_by_head", "tracks", "genes_and_splicing", "contacts_by_distance", "locus",
+        "locus_zoom", "mutagenesis", "benchmarks", "benchmark_eqtl_sign", "benchmark_sqtl_causality",
+        "benchmark_mpra",
     }  # fmt: skip
     assert text.count("data:image/png;base64,") == len(figures)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from megabase.report.style import png
+from megabase.report.style import DPI, png
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Picture:
     caption: str
     data: bytes
     kind: str = "picture"
+
+    @property
+    def width(self) -> int:
+        """Width on the page in pixels: a figure's letters are as large as those of its neighbours."""
+        return round(int.from_bytes(self.data[16:20], "big") * 100 / DPI)  # the PNG header tells its width
 
     @property
     def uri(self) -> str:

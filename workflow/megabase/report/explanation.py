@@ -71,6 +71,16 @@ class Explanation:
             o.value for o in OutputType if all(f"{side}/{o.value}" in self.arrays for side in ("ref", "alt"))
         ]
 
+    def logos(self) -> list[tuple[str, np.ndarray, str]]:
+        """(allele, matrix [W, 4], sequence) of each in-silico mutagenesis, REF first."""
+        window = self.info.get("ism", {})
+        keys = (("REF", "ism", "sequence"), ("ALT", "ism_alt", "sequence_alt"))
+        return [
+            (n, self.arrays[a].astype(float), window[s])
+            for n, a, s in keys
+            if a in self.arrays and s in window
+        ]
+
     def lanes(self) -> list[Lane]:
         """The tracks that a locus figure shows: of each output type the one that tells most of this variant.
 

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from megabase.benchmark.predictions import MATCHED
 from megabase.benchmark.results import ALL, BASELINE
 from megabase.report.style import (
     BLUE,
@@ -36,7 +37,15 @@ def row_label(model: str, scorer: str) -> str:
     """Name of a compared method."""
     if model == BASELINE:
         return BASELINE_LABELS.get(scorer, scorer)
+    if scorer.endswith(f":{MATCHED}"):
+        scorer = scorer.removesuffix(f":{MATCHED}") + ", own cell line"
     return f"{model}: {scorer}"
+
+
+def benchmark_label(name: str) -> str:
+    """Name of a benchmark as people write it: `eqtl_sign` -> `eQTL sign`."""
+    written = {"eqtl": "eQTL", "sqtl": "sQTL", "mpra": "MPRA"}
+    return " ".join(written.get(word, word) for word in name.split("_"))
 
 
 def chance(rows: pl.DataFrame) -> float | None:
@@ -71,7 +80,7 @@ def benchmark_figure(table: pl.DataFrame, headline: str) -> Figure:
     tints = [GREY if m == BASELINE else BLUE if s == headline else SKY
              for m, s in overall.select("model", "scorer").iter_rows()]  # fmt: skip
     _lying(left, overall, labels, tints, chance(rows))
-    left.set_title("weighted mean over groups")
+    left.set_title("mean over groups")
     named = [f"{g}  (n = {n:,})" for g, n in groups.select("group", "n").iter_rows()]
     _lying(right, groups, named, [BLUE] * groups.height, chance(rows))
     right.set_title(f"by group: {headline}")
@@ -109,11 +118,12 @@ def overview_figure(tables: Mapping[str, pl.DataFrame], headlines: Mapping[str, 
             interval_bar(axes, at + side, row["value"], row["low"], row["high"], colour)
             text = f"{row['value']:.2f}"
             axes.annotate(text, (at + side, row["value"]), (9 * np.sign(side), 0), textcoords="offset points",
-                          ha="right" if side < 0 else "left", va="center", fontsize=8, color=INK)  # fmt: skip
+                          ha="right" if side < 0 else "left", va="center", fontsize=8, color=INK, zorder=5,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
         random = chance(metric_rows(table)) if metric_rows(table).height else None
         if random is not None:
             axes.plot([at - 0.35, at + 0.35], [random] * 2, color=QUIET, linestyle=(0, (4, 3)), linewidth=1)
-    labels = [f"{name.replace('_', ' ')}\n{_metric_of(table)}" for name, table in tables.items()]
+    labels = [f"{benchmark_label(name)}\n{_metric_of(table)}" for name, table in tables.items()]
     axes.set_xticks(range(len(tables)), labels)
     axes.set_xlim(-0.6, len(tables) - 0.4)
     axes.grid(axis="y", color=FAINT)

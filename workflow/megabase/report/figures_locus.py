@@ -23,20 +23,26 @@ from megabase.report.style import (
     new_figure,
     styled,
 )  # fmt: skip
-from megabase.spec import ALPHABET, OutputType
+from megabase.spec import ALPHABET, SPLICE_OUTPUTS, OutputType
 
 POINTS = 1500  # values drawn across a panel; more bases are averaged together
 ZOOM = 1024  # bases of the zoomed view
+LEAST_USE = 0.01  # junctions used less than this share of the most used one are not drawn
 
 
-def thin(values: np.ndarray, points: int = POINTS) -> np.ndarray:
-    """Values [N] averaged over runs so that at most `points` are left; a run of missing values is missing."""
+def thin(values: np.ndarray, points: int = POINTS, *, peaks: bool = False) -> np.ndarray:
+    """Values [N] in runs, so that at most `points` are left: the mean of each run, or its largest if `peaks`.
+
+    Missing values are left out; a run of nothing else is missing.
+    """
     run = -(-len(values) // points)
     if run <= 1:
         return values.astype(float)
     padded = np.full(-(-len(values) // run) * run, np.nan)
     padded[: len(values)] = values
     blocks = padded.reshape(-1, run)
+    if peaks:
+        return np.fmax.reduce(blocks, axis=1)
     counts = np.isfinite(blocks).sum(1)
     total = np.where(np.isfinite(blocks), blocks, 0).sum(1)
     return np.divide(total, counts, out=np.full(len(total), np.nan), where=counts > 0)
@@ -45,21 +51,28 @@ def thin(values: np.ndarray, points: int = POINTS) -> np.ndarray:
 def _draw_lane(axes: Axes, lane: Lane, offset: int, first: int, last: int) -> None:
     """One track from base `first` to `last` of a window that starts at `offset` (all on the chromosome)."""
     i, j = (first - offset) // lane.bases, -(-(last - offset) // lane.bases)
-    ref, alt = thin(lane.ref[i:j]), thin(lane.alt[i:j])
+    peaks = lane.output_type in SPLICE_OUTPUTS  # a site is one base: a mean over its neighbours would hide it
+    ref, alt = thin(lane.ref[i:j], peaks=peaks), thin(lane.alt[i:j], peaks=peaks)
     x = offset + lane.bases * (i + (np.arange(len(ref)) + 0.5) * (j - i) / len(ref))
+    top = np.nanmax(np.concatenate([ref, alt, [1e-6]]))
     if lane.observed is not None:
-        axes.fill_between(x, thin(lane.observed[i:j]), color=OBSERVED_COLOUR, linewidth=0, step="mid")
+        seen = thin(lane.observed[i:j], peaks=peaks)
+        axes.fill_between(x, seen, color=OBSERVED_COLOUR, linewidth=0, step="mid")
+        if np.isfinite(seen).any():
+            top = max(top, min(np.nanmax(seen), 2.5 * top))  # one spike must not flatten the rest
     axes.plot(x, ref, color=REF_COLOUR, linewidth=1.0, drawstyle="steps-mid")
     axes.plot(x, alt, color=ALT_COLOUR, linewidth=1.0, drawstyle="steps-mid", alpha=0.9)
-    top = np.nanmax(np.concatenate([ref, alt, [1e-6]]))
-    seen = thin(lane.observed[i:j]) if lane.observed is not None else np.array([np.nan])
-    if np.isfinite(seen).any():
-        top = max(top, min(np.nanmax(seen), 2.5 * top))  # a spike of one base must not flatten the rest
     axes.set_ylim(0, 1.12 * top)
     axes.set_yticks([0, top], ["0", f"{top:.2g}"], fontsize=7)
     title = f"{label_of(lane.output_type)}\n{lane.label}" if lane.label else label_of(lane.output_type)
-    axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8, labelpad=22)
+    _lane_label(axes, title)
     axes.tick_params(labelbottom=False, bottom=False)
+
+
+def _lane_label(axes: Axes, text: str) -> None:
+    """Name of a lane, right aligned at one place in every lane whatever the width of its numbers."""
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+    axes.yaxis.set_label_coords(-0.055, 0.5)
 
 
 def rows_of_genes(genes: Sequence[Mapping[str, Any]], gap: int) -> list[int]:
@@ -105,7 +118,7 @@ def _draw_genes(
     axes.set_ylim(-max(rows, default=0) - 0.5, 0.8)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_ylabel("genes", rotation=0, ha="right", va="center", fontsize=8, labelpad=22)
+    _lane_label(axes, "genes")
 
 
 def _mark_variant(grid: Sequence[Axes], first: int, last: int, position: int, length: int) -> None:
@@ -115,15 +128,13 @@ def _mark_variant(grid: Sequence[Axes], first: int, last: int, position: int, le
 
 
 def _position_axis(axes: Axes, chrom: str) -> None:
-    axes.set_xlabel(f"position on {chrom} (bp, 1-based)")
-    axes.xaxis.set_major_locator(_few_ticks())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{int(value) + 1:,}")
-
-
-def _few_ticks() -> Any:
+    """Axis of positions with round 1-based numbers, as browsers and VCFs count."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(6, integer=True)
+    low, high = axes.get_xlim()
+    ticks = [at for at in MaxNLocator(6, integer=True).tick_values(low + 1, high + 1) if low < at - 1 < high]
+    axes.set_xticks([at - 1 for at in ticks], [f"{int(at):,}" for at in ticks])
+    axes.set_xlabel(f"position on {chrom} (bp, 1-based)")
 
 
 def _legend(figure: Figure) -> None:
@@ -138,16 +149,48 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=marks, loc="outside upper left", ncols=3)
 
 
-def _stack(
-    explanation: Explanation, lanes: Sequence[Lane], axes: Sequence[Axes], first: int, last: int
-) -> None:
-    """Lanes, then genes, in panels that share the axis of positions."""
+def _stack(figure: Any, explanation: Explanation, lanes: Sequence[Lane], first: int, last: int) -> None:
+    """Lanes, then junctions where there are any, then genes, in panels that share the axis of positions."""
+    arcs = [j for j in explanation.info.get("junctions", []) if _inside(j, first, last)]
+    heights = [1.0] * len(lanes) + [1.1] * bool(arcs) + [1.1]
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for lane, panel in zip(lanes, axes, strict=False):
         _draw_lane(panel, lane, explanation.start, first, last)
+    if arcs:
+        _draw_junctions(axes[-2], arcs)
     _draw_genes(axes[-1], explanation.info.get("genes", []), first, last, explanation.info.get("gene_id"))
     variant = explanation.variant
     _mark_variant(axes, first, last, variant["position"], len(variant["ref"]))
     _position_axis(axes[-1], variant["chrom"])
+
+
+def _inside(junction: Mapping[str, Any], first: int, last: int) -> bool:
+    return all(first <= junction[end] < last for end in ("donor", "acceptor"))
+
+
+def _draw_junctions(axes: Axes, junctions: Sequence[Mapping[str, Any]]) -> None:
+    """Introns as arcs, REF above and ALT below the line; width is the predicted use."""
+    top = max(max(j["ref"], j["alt"]) for j in junctions) or 1.0
+    along = np.linspace(0, 1, 40)
+    for junction in junctions:
+        left, right = sorted((junction["donor"], junction["acceptor"]))
+        arc = np.sqrt(along * (1 - along)) * 2
+        for key, side, colour in (("ref", 1, REF_COLOUR), ("alt", -1, ALT_COLOUR)):
+            use = max(junction[key], 0) / top
+            if use >= LEAST_USE:
+                axes.plot(
+                    left + along * (right - left),
+                    side * arc,
+                    color=colour,
+                    linewidth=0.3 + 3 * use,
+                    alpha=0.75,
+                )
+    axes.axhline(0, color=QUIET, linewidth=0.8)
+    axes.set_ylim(-1.15, 1.15)
+    axes.set_yticks([])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(labelbottom=False, bottom=False)
+    _lane_label(axes, f"junctions\n{junctions[0].get('biosample') or ''}".strip())
 
 
 @styled
@@ -155,14 +198,11 @@ def locus_figure(explanation: Explanation) -> Figure:
     """The whole window: every modality stacked above the genes, contact maps beside them."""
     lanes = explanation.lanes()
     maps = contact_panels(explanation)
-    figure = new_figure(14.0 if maps else 10.5, 0.82 * len(lanes) + 1.9)
+    figure = new_figure(12.6 if maps else 10.5, 0.82 * len(lanes) + 2.6)
     left, right = (
         figure.subfigures(1, 2, width_ratios=[3.0, 1.0]) if maps else (figure.subfigures(1, 1), None)
     )
-    axes = left.subplots(
-        len(lanes) + 1, 1, sharex=True, squeeze=False, height_ratios=[1] * len(lanes) + [1.2]
-    )[:, 0]
-    _stack(explanation, lanes, axes, explanation.start, explanation.end)
+    _stack(left, explanation, lanes, explanation.start, explanation.end)
     if right is not None:
         for panel, (title, values, limit) in zip(
             right.subplots(len(maps), 1, squeeze=False)[:, 0], maps, strict=True
@@ -180,10 +220,7 @@ def zoom_figure(explanation: Explanation) -> Figure:
     first = max(explanation.start, centre - ZOOM // 2)
     last = min(explanation.end, first + ZOOM)
     figure = new_figure(10.5, 0.82 * len(lanes) + 1.9)
-    axes = figure.subplots(
-        len(lanes) + 1, 1, sharex=True, squeeze=False, height_ratios=[1] * len(lanes) + [1.0]
-    )[:, 0]
-    _stack(explanation, lanes, axes, first, last)
+    _stack(figure, explanation, lanes, first, last)
     _legend(figure)
     return figure
 
@@ -214,16 +251,18 @@ def _draw_contacts(
     first, last = explanation.start / 1e3, explanation.end / 1e3
     axes.set_facecolor(FAINT)
     image = axes.imshow(
-        np.ma.masked_invalid(values), cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(first, last, last, first),
+        np.ma.masked_invalid(values),
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        extent=(first, last, last, first),
         interpolation="nearest",
-    )  # fmt: skip
+    )
     at = explanation.variant["position"] / 1e3
     axes.plot([at], [at], marker="x", color=INK, markersize=5)
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=7)
-    axes.xaxis.set_major_locator(_few_ticks())
-    axes.yaxis.set_major_locator(_few_ticks())
-    axes.locator_params(nbins=3)
+    axes.locator_params(nbins=4)
     axes.set_xlabel(f"{explanation.variant['chrom']} (kb)", fontsize=8)
     bar = figure.colorbar(image, ax=axes, shrink=0.85)
     bar.set_label("log obs/exp" if "−" not in title else "change", fontsize=8)
@@ -239,29 +278,36 @@ def logo_heights(ism: np.ndarray, sequence: str) -> np.ndarray:
 
 @styled
 def mutagenesis_figure(explanation: Explanation) -> Figure:
-    """The logo of the in-silico mutagenesis above the matrix of every substitution's effect."""
+    """Logos of the in-silico mutagenesis of REF and of ALT, above the matrix of REF's substitutions."""
+    found = explanation.logos()
+    start, width = explanation.info["ism"]["start"], len(found[0][1])
+    figure = new_figure(max(9.0, 0.085 * width + 2.2), 1.5 * len(found) + 1.7)
+    *logos, matrix = figure.subplots(len(found) + 1, 1, sharex=True, height_ratios=[1.3] * len(found) + [1])
+    heights = [logo_heights(ism, sequence) for _, ism, sequence in found]
+    low, high = min(h.min() for h in heights), max(h.max() for h in heights)
+    for axes, (name, _, _), height in zip(logos, found, heights, strict=True):
+        _draw_logo(axes, height, start)
+        axes.set_ylabel(f"{name}\ncontribution")
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+    _draw_matrix(figure, matrix, found[0][1], logo_heights(np.ones((width, 4)), found[0][2]) > 0, start)
+    at, length = explanation.variant["position"], len(explanation.variant["ref"])
+    for axes in (*logos, matrix):
+        axes.axvspan(
+            at - 0.5, at + length - 0.5, facecolor="none", edgecolor=ALT_COLOUR, linewidth=1.2, zorder=5
+        )
+    matrix.set_xlim(start - 0.5, start + width - 0.5)
+    _position_axis(matrix, explanation.variant["chrom"])
+    return figure
+
+
+def _draw_logo(axes: Axes, heights: np.ndarray, start: int) -> None:
+    """Letters of heights [W, 4] from position `start`."""
     import logomaker
     import pandas as pd
 
-    ism = explanation.arrays["ism"].astype(float)
-    window = explanation.info["ism"]
-    heights = logo_heights(ism, window["sequence"])
-    figure = new_figure(max(9.0, 0.085 * len(ism) + 2.2), 3.6)
-    logo, matrix = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1.1])
-    positions = range(window["start"], window["start"] + len(ism))
-    table = pd.DataFrame(heights, columns=list(ALPHABET), index=positions)
-    logomaker.Logo(table, ax=logo, color_scheme=BASE_COLOURS, show_spines=False, baseline_width=0.6)
-    logo.set_ylabel("contribution\nof the base")
-    logo.tick_params(labelbottom=False, bottom=False)
-    _draw_matrix(figure, matrix, ism, heights != 0, window["start"])
-    at, length = explanation.variant["position"], len(explanation.variant["ref"])
-    for axes in (logo, matrix):
-        axes.axvspan(
-            at - 0.5, at + length - 0.5, facecolor="none", edgecolor=ALT_COLOUR, linewidth=1.4, zorder=5
-        )
-    matrix.set_xlim(window["start"] - 0.5, window["start"] + len(ism) - 0.5)
-    _position_axis(matrix, explanation.variant["chrom"])
-    return figure
+    table = pd.DataFrame(heights, columns=list(ALPHABET), index=range(start, start + len(heights)))
+    logomaker.Logo(table, ax=axes, color_scheme=BASE_COLOURS, show_spines=False, baseline_width=0.6)
+    axes.tick_params(labelbottom=False, bottom=False)
 
 
 def _draw_matrix(figure: Figure, axes: Axes, ism: np.ndarray, reference: np.ndarray, start: int) -> None:

@@ -23,6 +23,7 @@ from megabase.report.blocks import (
 from megabase.report.explanation import Explanation
 from megabase.report.figures_benchmark import (
     benchmark_figure,
+    benchmark_label,
     best_rows,
     chance,
     metric_rows,
@@ -90,7 +91,7 @@ def _benchmark_card(name: str, table: pl.DataFrame, config: Config) -> Card | No
     span = "" if ours["low"] is None else f"[{ours['low']:.2f}, {ours['high']:.2f}], "
     against = f"baseline {number(plain['value'], 2)}" if plain else "no baseline"
     value = f"{ours['value']:.2f}"
-    return Card(f"{name.replace('_', ' ')}: {metric_label(ours['metric'])}", value, span + against)
+    return Card(f"{benchmark_label(name)}: {metric_label(ours['metric'])}", value, span + against)
 
 
 def evaluation_section(evaluation: pl.DataFrame) -> PageSection:
@@ -98,7 +99,7 @@ def evaluation_section(evaluation: pl.DataFrame) -> PageSection:
     rows = headline(evaluation)
     if rows.is_empty():
         lines = ["No track evaluation was found for this run."]
-        return PageSection("tracks", "Tracks on held-out windows", [Text(lines)])
+        return PageSection("tracks", "Held-out tracks", [Text(lines)])
     caption = (
         "Correlation of predicted and measured signal on held-out windows (coverage at 128 bp; splice sites: "
         "auPRC). A faint dot is a track, a solid dot the mean over tracks with its 95% interval over windows."
@@ -113,7 +114,7 @@ def evaluation_section(evaluation: pl.DataFrame) -> PageSection:
             "Contact maps by genomic distance: Pearson over the pairs of bins in each range of distance."
         )
         blocks.append(picture("contacts_by_distance", distance_figure(evaluation), caption))
-    return PageSection("tracks", "Tracks on held-out windows", blocks)
+    return PageSection("tracks", "Held-out tracks", blocks)
 
 
 def _evaluation_table(rows: pl.DataFrame) -> Table:
@@ -149,7 +150,7 @@ def _family_cell(row: dict[str, Any] | None) -> str:
 
 def explanation_section(explanation: Explanation | None) -> PageSection:
     """The variant of largest effect: its locus, a closer look, its mutagenesis, and words."""
-    title = "One variant explained"
+    title = "One variant"
     if explanation is None:
         return PageSection(
             "variant", title, [Text(["No variant was explained in this run (config: report.explain)."])]
@@ -167,10 +168,10 @@ def explanation_section(explanation: Explanation | None) -> PageSection:
     if any(lane.bases == 1 for lane in explanation.lanes()):
         caption = "The same tracks around the variant, base by base."
         blocks.append(picture("locus_zoom", zoom_figure(explanation), caption))
-    if "ism" in explanation.arrays and explanation.info.get("ism", {}).get("sequence"):
+    if explanation.logos():
         caption = (
-            "In-silico mutagenesis: the height of a letter is what the sequence gains by this base rather than "
-            "the other three; below, the effect of each substitution. The box marks the variant."
+            "In-silico mutagenesis of both alleles: a letter's height is what the sequence gains by this "
+            "base rather than the other three; below, the effect of each substitution. The box: the variant."
         )
         blocks.append(picture("mutagenesis", mutagenesis_figure(explanation), caption))
     return PageSection("variant", title, blocks)
@@ -180,7 +181,7 @@ def benchmark_section(
     results: Mapping[str, pl.DataFrame], rejected: Mapping[str, pl.DataFrame], config: Config
 ) -> PageSection:
     """Variant-effect benchmarks against baselines, one after the other."""
-    title = "Variant effects against measurements"
+    title = "Variant effects"
     usable = {name: table for name, table in results.items() if metric_rows(table).height}
     if not usable:
         return PageSection("benchmarks", title, [Text(["No benchmark was found for this run."])])
@@ -198,7 +199,7 @@ def _benchmark_blocks(
     name: str, table: pl.DataFrame, first: str, config: Config, rejected: pl.DataFrame | None
 ) -> list[Any]:
     question = TASK_TEXT[config.benchmarks[name].task]
-    caption = f"{name.replace('_', ' ')}. {question} Bars are 95% bootstrap intervals; dashed: chance."
+    caption = f"{benchmark_label(name)}. {question} Bars are 95% bootstrap intervals; dashed: chance."
     blocks = [picture(f"benchmark_{name}", benchmark_figure(table, first), caption), _benchmark_table(table)]
     if rejected is not None and rejected.height:
         counts = rejected.group_by("reason").len().sort("len", "reason", descending=[True, False])

@@ -162,7 +162,7 @@ def _last_loss(table: pl.DataFrame, split: str) -> float | None:
 def scores_section(inputs: Inputs) -> PageSection:
     """How many variants were scored and rejected, and why."""
     if not inputs.scores:
-        return PageSection("scores", "Scored variants", [Text(["No variants were scored in this run."])])
+        return PageSection("scores", "Scores", [Text(["No variants were scored in this run."])])
     rows, reasons = [], []
     for name, folder in inputs.scores.items():
         info = read_json(folder / "scores.json", "scores")
@@ -178,7 +178,7 @@ def scores_section(inputs: Inputs) -> PageSection:
         blocks.append(Table(("variant set", "reason", "variants"), reasons, caption, frozenset({2})))
     else:
         blocks.append(Text(["No variant was rejected: all records of the VCFs are in the scores."]))
-    return PageSection("scores", "Scored variants", blocks)
+    return PageSection("scores", "Scores", blocks)
 
 
 def _reasons(name: str, path: Path) -> list[list[str]]:
@@ -213,4 +213,4 @@ METHODS = (
 
 def methods_section() -> PageSection:
     """How to read the numbers, and what they do not say."""
-    return PageSection("methods", "How to read this page", [Text(METHODS, listed=True)])
+    return PageSection("methods", "How to read it", [Text(METHODS, listed=True)])
