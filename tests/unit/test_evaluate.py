@@ -22,7 +22,7 @@ from training_stand_ins import (
 
 from megabase.config import DistillSettings, EvaluationSettings
 from megabase.distill import Ensemble, distill_student, perturbed, teacher_targets
-from megabase.evaluate import evaluate_tracks
+from megabase.evaluate import check_tracks, evaluate_tracks
 from megabase.files import FileError, read_tsv
 from megabase.genome import Genome
 from megabase.model import load_model
@@ -217,6 +217,15 @@ def test_unknown_organism_is_refused(world: dict[str, Any], models: Path, tmp_pa
             models / MODELS[1], world["shards"][0], world["genomes"][0], None, world["intervals"],
             tmp_path / "x.tsv", SETTINGS, fold_settings(), "rat",
         )  # fmt: skip
+
+
+def test_a_store_of_other_tracks_is_refused(world: dict[str, Any], models: Path, tmp_path: Path) -> None:
+    predictor = load_predictor(models / MODELS[1])
+    setup = set_up(**world, organisms=ORGANISMS, scheme="all", folds=fold_settings(), max_shift=0)
+    check_tracks(predictor, setup.sources[0], "model")
+    predictor.info["tracks"]["human"]["atac"][0]["name"] = "another"
+    with pytest.raises(FileError, match=r"model: its atac channels are \['another'\]\.\.\., the store's"):
+        check_tracks(predictor, setup.sources[0], "model")
 
 
 def test_student_repeats_to_the_byte(world: dict[str, Any], models: Path, tmp_path: Path) -> None:

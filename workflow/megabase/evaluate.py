@@ -41,7 +41,7 @@ from megabase.evaluation.splicing import (
 )
 from megabase.evaluation.tracks import Estimates, TrackCorrelation, sum_tokens
 from megabase.examples import Example, Source, read_example
-from megabase.files import Stamp, hash_path, read_table, write_tsv
+from megabase.files import FileError, Stamp, hash_path, read_table, write_tsv
 from megabase.genome import Interval
 from megabase.logs import progress
 from megabase.predictors.base import Predictor, load_predictor, model_info
@@ -226,6 +226,18 @@ def evaluated_windows(
     return windows
 
 
+def check_tracks(predictor: Predictor, source: Source, model_dir: str | Path) -> None:
+    """FileError when a channel of the model is not the track that the store has in its place."""
+    known = predictor.tracks(source.organism)
+    for output in known.keys() & source.tracks.keys():
+        ours, theirs = ([row["name"] for row in rows[output]] for rows in (known, source.tracks))
+        if ours != theirs:
+            raise FileError(
+                f"{model_dir}: its {output} channels are {ours[:3]}..., the store's {theirs[:3]}...; "
+                "evaluate it on the store that it was trained on"
+            )
+
+
 def max_shift_of(info: Mapping[str, Any]) -> int:
     """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
     return max(
@@ -256,6 +268,7 @@ def evaluate_tracks(
     if organism not in predictor.organisms:
         raise ValueError(f"{model_dir}: knows {predictor.organisms}, not {organism!r}")
     source = open_sources([shards], [genome], [genes] if genes else None, [organism])[0]
+    check_tracks(predictor, source, model_dir)
     shift = max_shift_of(info)
     splits = split_windows(read_table(intervals, "intervals"), [source], info["scheme"], fold_settings, shift)
     rows, wanted = [], [*settings.splits, *(["scheme"] if "test" in settings.splits else [])]
