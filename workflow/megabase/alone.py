@@ -35,28 +35,36 @@ def main() -> None:
 
 def run_alone(folder: Path, command: Sequence[str]) -> None:
     """Replace this process by `command`, which then holds the lock of `folder`; Busy where another does."""
-    take_lock(folder / ".snakemake" / "alone.lock")
+    lock = folder / ".snakemake" / "alone.lock"
+    if not take_lock(lock):
+        holder = lock.read_text() or "another"
+        if not holder.isdecimal() or send(int(holder), 0):
+            raise Busy(f"process {holder} runs the workflow in this folder; wait until it has ended")
+        end_processes(left_over(folder))  # its driver is dead: only its jobs still hold the lock
+        if not take_lock(lock):
+            raise Busy(f"jobs of a killed run still work in {folder}; wait until they have ended")
     others = [pid for pid in drivers(folder) if pid not in (os.getpid(), os.getppid())]
     if others:
         raise Busy(f"process {others[0]} runs snakemake in {folder}; wait until it has ended")
-    end_processes(list(left_over(folder)))
+    end_processes(left_over(folder))
     shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
     os.environ[MARK] = str(folder)
     os.execvp(command[0], list(command))
 
 
-def take_lock(path: Path) -> None:
-    """Hold the lock file for the life of this process, whatever program it becomes; Busy if it is held."""
+def take_lock(path: Path) -> bool:
+    """Hold the lock file for the life of this process, whatever program it becomes; false if it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.read(handle, 32).decode() or "another process"
-        raise Busy(f"process {holder} runs the workflow in this folder; wait until it has ended") from None
+        os.close(handle)
+        return False
     os.ftruncate(handle, 0)
     os.write(handle, str(os.getpid()).encode())
     os.set_inheritable(handle, True)
+    return True
 
 
 def processes(folder: Path) -> Iterator[tuple[int, list[str], bytes]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _key(seed: int, names: tuple[str | int, ...]) -> int:
@@ -20,4 +23,6 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 def torch_generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:
     """torch generator of `seed` and `names` on a device."""
+    import torch  # here, so that commands that only draw with numpy start fast
+
     return torch.Generator(device).manual_seed(_key(seed, names) & (2**63 - 1))

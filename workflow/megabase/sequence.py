@@ -5,15 +5,16 @@ Codes are uint8: 0..3 = A, C, G, T; 4 = anything else (N, IUPAC ambiguity, beyon
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from megabase.spec import ALPHABET, UNKNOWN_BASE
 
-Codes = TypeVar("Codes", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor  # imported where it is used, so that commands without a model start fast
+
+Codes = TypeVar("Codes", np.ndarray, "Tensor")
 
 _ENCODE = np.full(256, UNKNOWN_BASE, dtype=np.uint8)
 for _code, _base in enumerate(ALPHABET):
@@ -37,11 +38,15 @@ def reverse_complement(codes: Codes) -> Codes:
     """Codes of the other strand, read 5' to 3'; the last axis is the sequence."""
     if isinstance(codes, np.ndarray):
         return np.ascontiguousarray(_COMPLEMENT[codes[..., ::-1]])
+    import torch
+
     return torch.from_numpy(_COMPLEMENT).to(codes.device)[codes.flip(-1).long()]
 
 
 def one_hot(codes: Tensor) -> Tensor:
     """float32 [..., S, 4] of codes uint8 [..., S]; code 4 becomes all zeros."""
+    import torch
+
     table = torch.zeros(UNKNOWN_BASE + 1, 4, device=codes.device)
     table[:4] = torch.eye(4, device=codes.device)
     return table[codes.long()]

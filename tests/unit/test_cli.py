@@ -1,0 +1,73 @@
+"""The command line: light to start, one line for a bad input, folders by their describing file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megabase.cli import main
+from megabase.options import folder_of, genomes_of, optional, rows_of
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Exit code of the command line."""
+    monkeypatch.setattr(sys, "argv", ["megabase", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+def test_help_starts_without_torch_and_polars() -> None:
+    code = "import sys, megabase.cli; sys.exit(bool({'torch', 'polars', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fetch-source", "file:/nowhere/at.all", "-o", "{tmp}/out"),
+        ("prepare-genome", "/nowhere.fa", "--name", "x", "--settings", '{"organsm": "x"}', "-o", "{tmp}/g"),
+        ("train-teacher", "s", "--genomes", "g", "--intervals", "i", "--scheme", "all", "--folds", "{",
+         "--organisms", "x", "-o", "{tmp}/m"),
+        ("query-scores", "{tmp}/none"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = call(monkeypatch, *(a.replace("{tmp}", str(tmp_path)) for a in arguments))
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert code == 1 and len(errors) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_document_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "document-config", "-o", str(tmp_path)) == 0
+    assert (tmp_path / "config/README.md").read_text().startswith("# Configuration")
+
+
+def test_folder_by_its_describing_file(tmp_path: Path) -> None:
+    (tmp_path / "model.json").touch()
+    assert folder_of(tmp_path / "model.json") == folder_of(tmp_path) == tmp_path
+    assert optional("") is None and optional("a") == Path("a")
+
+
+def test_genomes_keep_the_order_of_organisms(tmp_path: Path) -> None:
+    (tmp_path / "b" / "genes").mkdir(parents=True)
+    names, genomes, genes = genomes_of(tmp_path, "b,a")
+    assert names == ["b", "a"] and genomes == [tmp_path / "b", tmp_path / "a"]
+    assert genes == [tmp_path / "b" / "genes", None]
+
+
+def test_rows_follow_the_order_of_files(root: Path) -> None:
+    paths = [Path(f"elsewhere/raw/demo/{name}") for name in ("beta_genome.fa.gz", "alpha_genome.fa.gz")]
+    rows = rows_of(paths, root / "resources/manifests/demo.tsv")
+    assert [row["accession"] for row in rows] == ["beta_genome", "alpha_genome"]
+    with pytest.raises(ValueError, match=r"no row makes a file demo/no\.bw"):
+        rows_of([Path("raw/demo/no.bw")], root / "resources/manifests/demo.tsv")

@@ -1,0 +1,149 @@
+"""Settings: unknown keys, names that must exist, and the model and variant sets that follow from a config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from megabase.config import (
+    Config,
+    FoldSettings,
+    TrainSettings,
+    is_vcf_path,
+    load_config,
+    parse_settings,
+    section_json,
+)
+from megabase.files import FileError
+
+FOLDS = {
+    "names": ["a", "b", "c"],
+    "reserved": ["c"],
+    "schemes": {"fold0": {"valid": ["a"], "test": ["c"]}, "all": {"valid": [], "test": ["c"]}},
+}
+
+
+def values(**more: Any) -> dict[str, Any]:
+    """A small valid config."""
+    base: dict[str, Any] = {
+        "release": "r", "organisms": ["x"], "genomes": {"x": {"organism": "x", "fasta": "f"}},
+        "folds": FOLDS, "teachers": {"folds": ["fold0"], "all_seeds": 3},
+        "variants": {"background": {"genome": "x", "vcf": "v"}},
+        "benchmarks": {"sign": {"task": "eqtl_sign", "tables": ["t"], "genome": "x", "scorers": ["rna_seq"]}},
+    }  # fmt: skip
+    return base | more
+
+
+def test_names_that_follow_from_a_config() -> None:
+    config = load_config(values(), "c.yaml")
+    assert config.fold_teachers == ["teacher-fold0-seed0"]
+    assert config.ensemble == [f"teacher-all-seed{i}" for i in range(3)]
+    assert config.models == [
+        *config.fold_teachers,
+        *config.ensemble,
+        "student-seed0",
+        "baseline-mean",
+        "baseline-kmer",
+    ]
+    assert config.variant_sets == ["background", "sign"]
+    assert [config.scheme_of(m) for m in ("teacher-fold0-seed0", "student-seed0", "baseline-kmer")] == [
+        "fold0", "all", "all",
+    ]  # fmt: skip
+
+
+def test_models_without_held_out_windows_are_not_evaluated() -> None:
+    folds = FOLDS | {"schemes": FOLDS["schemes"] | {"all": {"valid": [], "test": []}}}
+    config = load_config(values(folds=folds), "c.yaml")
+    assert config.evaluated_models == ["teacher-fold0-seed0"]
+
+
+def test_benchmark_variants_have_the_benchmarks_scorers() -> None:
+    config = load_config(values(), "c.yaml")
+    assert config.variant_set("sign").vcf is None
+    assert config.scoring_of("sign").scorers == ["rna_seq"]
+    assert config.scoring_of("background").scorers == ["recommended"]
+
+
+def test_member_seeds_never_meet() -> None:
+    seeds = {load_config(values(seed=seed), "c").member_seed(m) for seed in range(4) for m in range(64)}
+    assert len(seeds) == 4 * 64
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [(("sede",), "seed"), (("folds", "windwo"), "window"), (("genomes", "x", "fast"), "fasta"),
+     (("teachers", "train", "batchsize"), "batch_size"), (("benchmarks", "sign", "tasks"), "task"),
+     (("folds", "schemes", "all", "vald"), "valid")],
+)  # fmt: skip
+def test_unknown_key_names_file_key_and_nearest(path: tuple[str, ...], nearest: str) -> None:
+    import copy
+
+    wrong = copy.deepcopy(values())
+    place = wrong
+    for part in path[:-1]:
+        place = place.setdefault(part, {})
+    place[path[-1]] = 1
+    with pytest.raises(FileError) as caught:
+        load_config(wrong, "config/mine.yaml")
+    message = str(caught.value)
+    assert message.startswith("config/mine.yaml: ") and "\n" not in message
+    assert f"unknown key {'.'.join(path)}; nearest valid key: {nearest}" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"organisms": ["y"]}, "y has no entry under genomes"),
+     ({"organisms": []}, "0 given, wanted one or two"),
+     ({"variants": {}}, "background has no entry under variants"),
+     ({"variants": {"background": {"genome": "z", "vcf": "v"}}}, "genome z has no entry"),
+     ({"variants": {"background": {"genome": "x"}}}, "vcf is not given"),
+     ({"teachers": {"folds": ["fold9"]}}, "fold9 missing"),
+     ({"report": {"explain": "nothing"}}, "nothing is not one of"),
+     ({"genomes": {"x": {"organism": "q", "fasta": "f"}}}, "organism q is not one of"),
+     ({"teachers": {"train": {"steps": 0}}}, "teachers.train.steps"),
+     ({"folds": FOLDS | {"window": 1000}}, "not a multiple of 2048"),
+     ({"folds": FOLDS | {"divide": {"train": ["z"]}}}, "divide train")],
+)  # fmt: skip
+def test_what_does_not_fit_together(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(FileError, match=words):
+        load_config(values(**change), "c.yaml")
+
+
+def test_without_variants_no_background_is_needed() -> None:
+    assert load_config(values(variants={}, benchmarks={}), "c.yaml").variant_sets == []
+
+
+def test_section_survives_the_command_line() -> None:
+    section = TrainSettings(steps=7, peak_rate=1e-3)
+    assert parse_settings(TrainSettings, section_json(section)) == section
+    assert parse_settings(TrainSettings, "") == TrainSettings()
+    config = Config.model_validate(values())
+    assert parse_settings(Config, section_json(config)) == config
+
+
+def test_hash_depends_on_values_alone() -> None:
+    assert TrainSettings(steps=7).hash() == TrainSettings.model_validate({"steps": 7}).hash()
+    assert TrainSettings(steps=7).hash() != TrainSettings(steps=8).hash()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('{"stepz": 1}', "unknown key stepz; nearest valid key: steps"), ('{"steps": "many"}', "steps"),
+     ('{"steps": ', "not JSON or YAML")],
+)  # fmt: skip
+def test_bad_settings_of_a_command(text: str, words: str) -> None:
+    with pytest.raises(FileError, match=words) as caught:
+        parse_settings(TrainSettings, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_from_a_file(tmp_path) -> None:
+    path = tmp_path / "folds.yaml"
+    path.write_text("names: [a]\nschemes: {all: {valid: [a], test: [a]}}\n")
+    assert parse_settings(FoldSettings, str(path)).names == ["a"]
+
+
+def test_paths_of_vcfs_are_told_from_accessions() -> None:
+    assert all(map(is_vcf_path, ("my.vcf", "my.vcf.gz", "a/b", "x.bcf")))
+    assert not is_vcf_path("alpha_variants")
