@@ -184,7 +184,7 @@ def test_unknown_scorer_names_those_that_exist(tmp_path: Path) -> None:
 def test_scores_of_another_track_table_stop(tmp_path: Path) -> None:
     _write_scores(tmp_path, "dnase", [("chr1:1:A:C", None)], np.ones((1, 5)))
     _write_tracks(tmp_path, {"dnase": "dnase"})
-    with pytest.raises(FileError, match="5 scores a row, its track table has 3"):
+    with pytest.raises(FileError, match="other than the 3 scores that its track table lists"):
         read_scores(tmp_path, "dnase")
 
 

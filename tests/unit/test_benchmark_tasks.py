@@ -105,6 +105,7 @@ def test_rejected_rows_say_why(genome: Path, tmp_path: Path) -> None:
         ("rs12", "ENSG00000000001", 0.95, 1.0),
         (good, "ENSG00000000099", 0.95, 1.0),
         (_snv(genome, 10, "chr2"), "ENSG00000000001", 0.95, 1.0),
+        (_snv(genome, 151), "ENSG00000000001", 0.95, 0.0),
     ]
     _prepare(
         genome, [f"{_credible(tmp_path / 'a.tsv.gz', rows)}=liver"], tmp_path / "o", _settings("eqtl_sign")
@@ -112,7 +113,7 @@ def test_rejected_rows_say_why(genome: Path, tmp_path: Path) -> None:
     rejected = read_tsv(tmp_path / "o" / "rejected.tsv", "rejected")
     assert dict(rejected.select("row", "reason").rows()) == {
         2: "ref_mismatch", 3: "contig_unknown", 4: "off_contig", 5: "allele_not_acgt", 6: "malformed",
-        7: "gene_unknown", 8: "gene_on_other_chromosome",
+        7: "gene_unknown", 8: "gene_on_other_chromosome", 9: "no_effect",
     }  # fmt: skip
     assert "exchanged" in rejected.filter(pl.col("row") == 2)["detail"][0]
 

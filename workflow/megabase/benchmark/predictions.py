@@ -19,6 +19,7 @@ import polars as pl
 
 from megabase.benchmark.qtl import gene_key
 from megabase.files import FileError, read_table
+from megabase.scoring.chunks import raw_matrix
 from megabase.scoring.scorers import file_name
 from megabase.scoring.store import scorer_parts
 from megabase.spec import OutputType
@@ -28,7 +29,7 @@ MATCHED = "matched"  # suffix of a scorer's MPRA rows that use the element's own
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Raw scores of one scorer: `keys` (variant_id, gene or null), values float [N, P], tracks [P] rows."""
+    """Raw scores of one scorer: `keys` (variant_id, gene or null), values float32 [N, P], tracks [P] rows."""
 
     scorer: str
     keys: pl.DataFrame
@@ -47,26 +48,27 @@ def read_scores(folder: str | Path, scorer: str, variants: pl.Series | None = No
     FileError if the folder lacks the scorer, naming those that it has.
     """
     folder = Path(folder)
-    parts = scorer_parts(folder, scorer)
-    tables = [read_table(part, "scores") for part in parts]
-    table = pl.concat([t.select("variant_id", "gene_id", "raw") for t in tables])
-    if variants is not None:
-        table = table.filter(pl.col("variant_id").is_in(variants.implode()))
-    tracks = scorer_tracks(folder, scorer)
-    values = _matrix(table["raw"], tracks.height, f"{folder}/{file_name(scorer)}")
+    tables = []
+    for part in scorer_parts(folder, scorer):
+        table = read_table(part, "scores").select("variant_id", "gene_id", "raw")
+        tables.append(
+            table if variants is None else table.filter(pl.col("variant_id").is_in(variants.implode()))
+        )
+    table, tracks = pl.concat(tables), scorer_tracks(folder, scorer)
+    values = _matrix(table, tracks.height, f"{folder}/{file_name(scorer)}")
     keys, values = _collapse(table.select("variant_id", gene=gene_key("gene_id").cast(pl.String)), values)
     return Scores(scorer, keys, values, tracks)
 
 
-def _matrix(raw: pl.Series, width: int, where: str) -> np.ndarray:
-    """float64 [N, P] of a list column of P values a row; FileError if P is not the number of tracks."""
-    values = raw.cast(pl.List(pl.Float64)).explode(empty_as_null=False).to_numpy()
-    if len(values) != len(raw) * width:
+def _matrix(table: pl.DataFrame, width: int, where: str) -> np.ndarray:
+    """float32 [N, P] of the list column `raw`; FileError if a row does not have P = `width` values."""
+    try:
+        return raw_matrix(table.select(pl.col("raw").cast(pl.Array(pl.Float32, width))))
+    except pl.exceptions.PolarsError as error:
         raise FileError(
-            f"{where}: {len(values) / max(len(raw), 1):g} scores a row, its track table has {width}; "
-            "scores and tracks.parquet are not of one run, merge the scores again"
-        )
-    return np.asarray(values, dtype=float).reshape(len(raw), width)
+            f"{where}: has rows of other than the {width} scores that its track table lists; scores and "
+            "tracks.parquet are not of one run, merge the scores again"
+        ) from error
 
 
 def scorer_tracks(folder: Path, scorer: str) -> pl.DataFrame:

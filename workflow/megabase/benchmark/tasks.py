@@ -135,7 +135,7 @@ def qtl_rows(
         rows, unused = _causality(rows, settings, name, seed)
         rejected.append(unused)
     else:
-        rows = rows.filter((pl.col("pip") >= settings.min_pip) & (pl.col("effect") != 0))
+        rows = rows.filter(pl.col("pip") >= settings.min_pip)
         rows = rows.with_columns(label=(pl.col("effect") > 0).cast(pl.Int8))
     return _shaped(rows.with_columns(group=pl.col("tissue"))), pl.concat(rejected)
 
@@ -145,6 +145,7 @@ def _on_genes(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(rows whose gene and distances are known, the others with their reason)."""
     rows = add_distances(rows.rename({"beta": "effect"}), genes, exons)
+    known_effect = (pl.col("effect").is_finite() & (pl.col("effect") != 0)).fill_null(False)
     reason = (
         pl.when(pl.col("placed").is_null())
         .then(pl.lit("gene_unknown"))
@@ -152,9 +153,7 @@ def _on_genes(
         .then(pl.lit("gene_on_other_chromosome"))
         .when((pl.lit(task) == "sqtl_causality") & pl.col("splice_distance").is_null())
         .then(pl.lit("gene_without_introns"))
-        .when(
-            pl.lit(task).is_in(["eqtl_sign", "eqtl_effect"]) & ~pl.col("effect").is_finite().fill_null(False)
-        )
+        .when((pl.lit(task).is_in(["eqtl_sign", "eqtl_effect"])) & ~known_effect)
         .then(pl.lit("no_effect"))
         .otherwise(pl.lit(""))
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -70,8 +69,6 @@ def _write_figures(sections: list[PageSection], folder: Path) -> None:
             for block in section.blocks:
                 if isinstance(block, Picture):
                     (temporary / f"{block.name}.png").write_bytes(block.data)
-        if folder.exists():
-            shutil.rmtree(folder)
 
 
 def render(sections: list[PageSection], config: Config) -> str:
