@@ -71,7 +71,9 @@ def read_starts(cuts: np.ndarray, reverse: np.ndarray, assay: str) -> np.ndarray
     return np.where(reverse, cuts - minus - READ_LENGTH[assay] + 1, cuts - plus)
 
 
-def _records(codes: np.ndarray, reference: int, starts, reverse, length: int, first: int) -> np.ndarray:
+def _records(
+    codes: np.ndarray, reference: int, starts: np.ndarray, reverse: np.ndarray, length: int, first: int
+) -> np.ndarray:
     records = np.zeros(len(starts), dtype=_record_type(length))
     records["block_size"] = records.dtype.itemsize - 4
     records["reference"], records["position"] = reference, starts

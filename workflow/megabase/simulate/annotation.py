@@ -174,7 +174,9 @@ def _trait(association: Association, genome: DemoGenome) -> str:
     return f"{gene.chrom}:{start}:{end + 1}:clu_{association.gene + 1}_{gene.strand}"
 
 
-def credible_row(association: Association, cell: int, genome: DemoGenome, rsid: str, rng) -> list[str]:
+def credible_row(
+    association: Association, cell: int, genome: DemoGenome, rsid: str, rng: np.random.Generator
+) -> list[str]:
     """One row of a credible-set table: noise on the known effect, PIP above 0.9 or below 0.01."""
     gene, effect = genome.genes[association.gene], association.effect[cell]
     pip = rng.uniform(0.9, 1.0) if association.causal else rng.uniform(0.0, 0.0099)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cooler
 import h5py
 import numpy as np
+import pandas as pd
 import polars as pl
 
 from megabase.files import atomic_path
@@ -116,9 +117,7 @@ def write_mcool(path: Path, state: State, pixels: pl.DataFrame) -> None:
             multiple.unlink(missing_ok=True)
 
 
-def _series(lengths: dict[str, int]):
-    import pandas as pd
-
+def _series(lengths: dict[str, int]) -> pd.Series:
     return pd.Series(lengths)
 
 

@@ -30,8 +30,8 @@ class DemoSize:
     )
     beta: dict[str, int] = field(default_factory=lambda: {"chrB1": 1_200_000, "chrB2": 800_000})
     variants: int = 5_000
-    eqtls: int = 100  # causal ones a cell type
-    sqtls: int = 60
+    eqtls: int = 80  # causal ones a cell type
+    sqtls: int = 50
     indel_share: float = 0.15  # of the variants that no QTL uses
 
 

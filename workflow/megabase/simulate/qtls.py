@@ -67,7 +67,9 @@ def _columns(motif: Motif, strand: int) -> np.ndarray:
     return motif.strands[0 if strand > 0 else 1][:, :4]
 
 
-def _edit(rng: np.random.Generator, chrom: str, codes: np.ndarray, site: tuple, motif: Motif, gain: bool):
+def _edit(
+    rng: np.random.Generator, chrom: str, codes: np.ndarray, site: tuple, motif: Motif, gain: bool
+) -> Allele | None:
     """An SNV that breaks a site, or (gain) mends one of its mismatches; None where there is nothing to
     mend.
     """

@@ -106,7 +106,12 @@ def repeat_families(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def plant(
-    slot: Slot, rng: np.random.Generator, motif: Motif, start: int, strand: int = 1, places=PLACES
+    slot: Slot,
+    rng: np.random.Generator,
+    motif: Motif,
+    start: int,
+    strand: int = 1,
+    places: tuple[float, ...] = PLACES,
 ) -> None:
     """Write one site of the motif at `start`, unless a planted motif is already there."""
     end = start + len(motif)
@@ -179,7 +184,9 @@ def _plant_splicing(slot: Slot, rng: np.random.Generator, exons: list[tuple[int,
     return tuple(alternative)
 
 
-def _plant_site(slot: Slot, rng, motif: Motif, anchor: int, fixed: tuple[int, ...], weak: bool) -> None:
+def _plant_site(
+    slot: Slot, rng: np.random.Generator, motif: Motif, anchor: int, fixed: tuple[int, ...], weak: bool
+) -> None:
     start = anchor - motif.anchor
     slot.codes[start : start + len(motif)] = motif.sample(rng, int(weak), fixed)
     slot.features.append(Feature(start, start + len(motif), motif.name))
