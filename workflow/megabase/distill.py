@@ -26,12 +26,10 @@ from megabase.optimise import check_schedule
 from megabase.seeds import generator
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, Kind, OutputType
-from megabase.train import describe, make_model, run, set_up, track_tables
+from megabase.train import ALL_FOLDS, describe, make_model, run, set_up, track_tables
 
 if TYPE_CHECKING:
     from megabase.config import DistillSettings, FoldSettings
-
-SCHEME = "all"
 
 
 def perturbed(codes: Tensor, settings: DistillSettings, seed: int, step: int) -> Tensor:
@@ -133,12 +131,12 @@ def distill_student(
     output = Path(output_dir)
     setup = set_up(
         shards, genomes, genes, intervals,
-        organisms=organisms, scheme=SCHEME, folds=fold_settings, max_shift=settings.max_shift,
+        organisms=organisms, scheme=ALL_FOLDS, folds=fold_settings, max_shift=settings.max_shift,
     )  # fmt: skip
     loaded, info = load_teachers(teachers, setup.channels, device)
     setup.inputs.update({f"teacher/{Path(t).name}": hash_path(Path(t) / "model.json") for t in teachers})
     description = describe(
-        output.name, setup.channels, scheme=SCHEME, seed=seed, window=fold_settings.window,
+        output.name, setup.channels, scheme=ALL_FOLDS, seed=seed, window=fold_settings.window,
         settings={"distill": settings.model_dump(mode="json"), "model": info["settings"].get("model", {})},
     )  # fmt: skip
     sizes = replace(loaded[0].sizes, dropout=settings.dropout)

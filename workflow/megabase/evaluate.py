@@ -40,7 +40,7 @@ from megabase.evaluation.splicing import (
     UsageCorrelation,
 )
 from megabase.evaluation.tracks import Estimates, TrackCorrelation, sum_tokens
-from megabase.examples import Example, Source, read_example
+from megabase.examples import EVERY_SITE, Example, Source, read_example
 from megabase.files import FileError, Stamp, hash_path, read_table, write_tsv
 from megabase.genome import Interval
 from megabase.logs import progress
@@ -52,7 +52,6 @@ from megabase.train import input_hashes, open_sources, split_windows
 if TYPE_CHECKING:
     from megabase.config import EvaluationSettings, FoldSettings
 
-MAX_SITES = 512
 Found = Mapping[str, np.ndarray]  # one output type of one window, without the batch axis
 
 
@@ -106,17 +105,24 @@ def gene_metrics(rows: Sequence[dict[str, Any]], source: Source, windows: Sequen
 def splice_metrics(output: OutputType, rows: Sequence[dict[str, Any]], n_windows: int) -> Metric:
     """The metric of one of the three splice output types."""
     names, sites = [r["name"] for r in rows], OutputType.SPLICE_SITES
-    if OUTPUTS[output].kind is Kind.SITES:
-        found = SiteClassification()
-        add = lambda w, p, t: found.add(w, p["probabilities"], t[sites])  # noqa: E731
-        return Metric(output, 1, list(REAL_CLASSES), add, found.estimates)
-    if OUTPUTS[output].kind is Kind.USAGE:
+    kind = OUTPUTS[output].kind
+    if kind is Kind.SITES:
+        classes = SiteClassification()
+        return Metric(
+            output, 1, list(REAL_CLASSES),
+            lambda w, p, t: classes.add(w, p["probabilities"], t[sites]), classes.estimates,
+        )  # fmt: skip
+    if kind is Kind.USAGE:
         usage = UsageCorrelation(n_windows, len(rows))
-        add = lambda w, p, t: usage.add(w, p["probabilities"], t[output], t[sites])  # noqa: E731
-        return Metric(output, 1, names, add, usage.estimates)
+        return Metric(
+            output, 1, names,
+            lambda w, p, t: usage.add(w, p["probabilities"], t[output], t[sites]), usage.estimates,
+        )  # fmt: skip
     junctions = JunctionCorrelation(n_windows, len(rows))
-    add = lambda w, p, t: junctions.add(w, p["values"], t[output], p["mask"])  # noqa: E731
-    return Metric(output, 1, names, add, junctions.estimates)
+    return Metric(
+        output, 1, names,
+        lambda w, p, t: junctions.add(w, p["values"], t[output], p["mask"]), junctions.estimates,
+    )  # fmt: skip
 
 
 def make_metrics(
@@ -162,7 +168,7 @@ def predicted_windows(
     wanted = [o for o in predictor.tracks(source.organism) if o in source.tracks]
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
-        examples = [read_example(source, w, max_sites=MAX_SITES) for w in part]
+        examples = [read_example(source, w, max_sites=EVERY_SITE) for w in part]
         codes = torch.stack([e.sequence for e in examples])
         positions = _stack_positions(examples)
         found = predictor.predict(codes, source.organism, outputs=wanted, splice_positions=positions)

@@ -17,6 +17,8 @@ from megabase.genome import Genes, Genome, Interval
 from megabase.shards import ShardStore, densify
 from megabase.spec import OUTPUTS, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
+EVERY_SITE = 512  # splice sites of a class that an evaluated window may have
+
 
 @dataclass(frozen=True)
 class Source:

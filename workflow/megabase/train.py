@@ -33,6 +33,7 @@ from megabase.spec import OUTPUTS, Kind
 if TYPE_CHECKING:
     from megabase.config import FoldSettings, ModelSettings, TrainSettings
 
+ALL_FOLDS = "all"  # the scheme of the student, its teachers and the plain baselines
 TargetsOf = Callable[[Batch, int], Batch]  # batch and step -> the batch that is learned
 
 

@@ -19,22 +19,20 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from megabase.channels import TrackRows
-from megabase.examples import Example, Source, read_example
+from megabase.examples import EVERY_SITE, Example, Source, read_example
 from megabase.files import FileError, Stamp, atomic_path, hash_json, hash_path, read_json, write_json
 from megabase.logs import progress
 from megabase.model.heads import junction_mask
 from megabase.predictors.base import KINDS, Predictions, check_request
 from megabase.seeds import generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
-from megabase.train import set_up
+from megabase.train import ALL_FOLDS, set_up
 
 if TYPE_CHECKING:
     from megabase.config import EvaluationSettings, FoldSettings
 
 Arrays = dict[str, np.ndarray]
 MAX_WINDOWS = 2048  # windows of an organism that a baseline is fitted on (a seeded subset)
-MAX_SITES = 512
-SCHEME = "all"
 
 
 class Baseline:
@@ -208,7 +206,7 @@ def training_examples(source: Source, intervals: Sequence[Any]) -> Iterator[Exam
         chosen = [chosen[i] for i in sorted(draw)]
     with progress(len(chosen), f"baseline {source.organism}", "windows") as shown:
         for interval in chosen:
-            yield read_example(source, interval, max_sites=MAX_SITES)
+            yield read_example(source, interval, max_sites=EVERY_SITE)
             shown.advance()
 
 
@@ -229,7 +227,14 @@ def fit_baseline(
     output = Path(output_dir)
     fit = _fitter(output.name, settings)
     setup = set_up(
-        shards, genomes, None, intervals, organisms=organisms, scheme=SCHEME, folds=fold_settings, max_shift=0
+        shards,
+        genomes,
+        None,
+        intervals,
+        organisms=organisms,
+        scheme=ALL_FOLDS,
+        folds=fold_settings,
+        max_shift=0,
     )
     arrays: Arrays = {}
     for source in setup.sources:
@@ -237,7 +242,7 @@ def fit_baseline(
         arrays |= {f"{source.organism}/{name}": np.ascontiguousarray(array) for name, array in found.items()}
     tracks = {s.organism: {str(o): rows for o, rows in s.tracks.items()} for s in setup.sources}
     info = {
-        "name": output.name, "predictor": output.name, "scheme": SCHEME, "seed": 0,
+        "name": output.name, "predictor": output.name, "scheme": ALL_FOLDS, "seed": 0,
         "window": fold_settings.window, "organisms": list(organisms), "tracks": tracks,
         "settings": {"kmer": settings.kmer, "ridge": settings.ridge}, "inputs": setup.inputs,
     }  # fmt: skip
