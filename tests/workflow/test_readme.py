@@ -13,7 +13,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 DRY = {  # what is added to a command whose full run takes minutes, or needs its results
     "make demo": "DEMO_FLAGS=--dry-run",
     "make test": "TEST_FLAGS=--version",
-    "snakemake --cores 2 --configfile config/mine.yaml": "--dry-run",
+    "snakemake --cores 2 results/scores/mine/student-seed0": "--dry-run",
     "snakemake --profile profiles/slurm --dry-run": "--set-scatter variants=3",
     "snakemake --cores 2 --configfile config/human_tiny.yaml --dry-run": "--config data={data}",
 }
