@@ -75,7 +75,8 @@ class ConvBlock(nn.Module):
         if self.width > 1:
             return self.standardized_conv1_d(active, 1 / GELU_SLOPE)
         weight = (self.linear.w * (1 / GELU_SLOPE)).t().to(x.dtype)
-        return F.conv1d(active, weight[..., None], self.linear.b.to(x.dtype))
+        bias = self.linear.b[:, None].to(x.dtype)
+        return torch.baddbmm(bias, weight.expand(x.shape[0], -1, -1), active)
 
 
 def max_pool(x: Tensor) -> Tensor:
