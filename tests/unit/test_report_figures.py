@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants
 from test_report_page import make_config, make_results
 
+from megabase.config import ScoringSettings
+from megabase.files import Stamp, write_json
 from megabase.report.blocks import count, number, plural, with_interval
 from megabase.report.explanation import Explanation, track_label
 from megabase.report.figures_benchmark import benchmark_label, best_rows, chance, row_label
-from megabase.report.figures_locus import contact_panels, logo_heights, rows_of_genes, thin
+from megabase.report.figures_locus import (
+    contact_panels,
+    locus_figure,
+    logo_heights,
+    mutagenesis_figure,
+    rows_of_genes,
+    thin,
+    zoom_figure,
+)
 from megabase.report.figures_tracks import (
     distance_rows,
     extra_metrics,
@@ -21,6 +34,9 @@ from megabase.report.figures_tracks import (
 from megabase.report.figures_training import loss_curves, smooth, speeds
 from megabase.report.inputs import find_inputs
 from megabase.report.style import colours, family, family_order, in_output_order, png, spread
+from megabase.scoring.engine import Engine
+from megabase.scoring.explain import Choice, explain
+from megabase.scoring.scorers import RECOMMENDED
 from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS
 
 
@@ -198,3 +214,21 @@ def test_inputs_follow_the_config_not_the_folder(tmp_path_factory: pytest.TempPa
     assert "old-model" not in found.training and len(found.training) == 4
     assert [len(paths) for paths in found.benchmarks.values()] == [2, 2, 2]
     assert find_inputs(root, None, make_config()).manifest is None
+
+
+@pytest.mark.parametrize("index", [0, 2])  # an SNV, a deletion
+def test_what_scoring_explains_can_be_drawn(tmp_path: Path, index: int) -> None:
+    genome = make_genome(tmp_path)
+    settings = ScoringSettings(window=4096, batch_size=8)
+    engine = Engine(ToyPredictor(), genome, make_annotation(), [RECOMMENDED["dnase"]], settings)
+    variant = some_variants(genome)[index]
+    choice = Choice(variant.variant_id, RECOMMENDED["dnase"], 1, None, None, 0.5, 0.99)
+    arrays, info = explain(engine, choice, variant, None, 6)
+    np.savez(tmp_path / "m.npz", **arrays)
+    write_json(info, tmp_path / "m.json", Stamp("explanation"))
+    found = Explanation.read(tmp_path / "m.json")
+    assert [name for name, _, _ in found.logos()] == ["REF", "ALT"]
+    assert all(len(matrix) == len(sequence) == 6 for _, matrix, sequence in found.logos())
+    for name, figure in (("locus", locus_figure), ("zoom", zoom_figure), ("ism", mutagenesis_figure)):
+        (tmp_path / f"{name}.png").write_bytes(png(figure(found)))
+    assert (tmp_path / "ism.png").stat().st_size > 5_000
