@@ -94,3 +94,17 @@ def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> 
         "score_variants",
         "explain_variant",
     }
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_gives_its_command_the_options_that_it_has_and_needs(rule: str) -> None:
+    shell = "".join(re.findall(r'^        "(.*)"$', RULES[rule].split("    shell:")[1], re.M))
+    given = set(re.findall(r"(?<= )--?[a-z][a-z0-9-]*", shell))
+    options = [p for p in COMMANDS[rule.replace("_", "-")].params if p.param_type_name == "option"]
+    known = {name for option in options for name in option.opts}
+    needed = [set(option.opts) for option in options if option.required]
+    assert given <= known
+    assert all(given & names for names in needed), (given, needed)
+    arguments = [p for p in COMMANDS[rule.replace("_", "-")].params if p.param_type_name == "argument"]
+    leading = re.match(r"megabase [a-z-]+((?: \{[^}]+\})*)", shell)
+    assert leading is not None and leading[1].count("{") == len(arguments)
