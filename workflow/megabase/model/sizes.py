@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from megabase.spec import OUTPUTS, Kind, OutputType
+from megabase.spec import OUTPUTS, OutputType
 
 N_DOWNSAMPLE = 6  # residual stages below 1 bp; with the first pooling they make 2**7 = 128 bp tokens
 
@@ -136,8 +136,3 @@ PRESETS: dict[str, dict[str, float | int]] = {
         "pair_query_channels": 16, "junction_hidden": 48, "max_sites": 64, "dropout": 0.1,
     },
 }  # fmt: skip
-
-
-def head_kind(output_type: OutputType) -> Kind:
-    """Shape of data that a head predicts."""
-    return OUTPUTS[output_type].kind
