@@ -63,7 +63,7 @@ def _draw_lane(axes: Axes, lane: Lane, offset: int, first: int, last: int) -> No
     axes.plot(x, ref, color=REF_COLOUR, linewidth=1.0, drawstyle="steps-mid")
     axes.plot(x, alt, color=ALT_COLOUR, linewidth=1.0, drawstyle="steps-mid", alpha=0.9)
     axes.set_ylim(0, 1.12 * top)
-    axes.set_yticks([0, top], ["0", f"{top:.2g}"], fontsize=7)
+    axes.set_yticks([0, top], ["0", f"{top:,.0f}" if top >= 10 else f"{top:.2g}"], fontsize=7)
     title = f"{label_of(lane.output_type)}\n{lane.label}" if lane.label else label_of(lane.output_type)
     _lane_label(axes, title)
     axes.tick_params(labelbottom=False, bottom=False)
@@ -190,7 +190,8 @@ def _draw_junctions(axes: Axes, junctions: Sequence[Mapping[str, Any]]) -> None:
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(labelbottom=False, bottom=False)
-    _lane_label(axes, f"junctions\n{junctions[0].get('biosample') or ''}".strip())
+    samples = {junction.get("biosample") or "" for junction in junctions}
+    _lane_label(axes, f"junctions\n{samples.pop() if len(samples) == 1 else 'most changed'}".strip())
 
 
 @styled
