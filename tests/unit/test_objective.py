@@ -220,3 +220,15 @@ def test_a_few_steps_lower_the_loss_of_a_real_model() -> None:
         optimizer.step()
         history.append(loss.item())
     assert history[-1] < history[0] - 0.5
+
+
+def test_weights_change_the_sum_but_not_the_parts() -> None:
+    organism = torch.zeros(1, dtype=torch.long)
+    predictions = {OutputType.CONTACT_MAPS: {"values": torch.ones(1, 2, 2, 1)}}
+    targets = {OutputType.CONTACT_MAPS: torch.zeros(1, 2, 2, 1)}
+    masks = {OutputType.CONTACT_MAPS: torch.ones(1, 1, dtype=torch.bool)}
+    common = {"organism": organism, "track_means": {}}
+    plain, parts = training_loss(predictions, targets, masks, **common)
+    weighted, same = training_loss(predictions, targets, masks, **common, weights={"contact_maps": 3.0})
+    assert weighted.item() == pytest.approx(3 * plain.item())
+    assert same["contact_maps"].item() == parts["contact_maps"].item()

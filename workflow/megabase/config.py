@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from megabase.files import FileError, hash_json
+from megabase.spec import OutputType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -137,6 +138,12 @@ class TrainSettings(Section):
     reverse_complement: Fraction = Field(0.5, description="share of examples that are reverse complemented")
     clip_norm: float = Field(0.0, ge=0, description="gradient norm limit; 0: none (published: not stated)")
     gene_loss_weight: float = Field(0.1, ge=0, description="weight of the RNA-seq gene loss")
+    bias_windows: int = Field(
+        0, ge=0, description="windows whose mean target a teacher's head biases start at; 0: they start at 0"
+    )
+    loss_weights: dict[OutputType, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="weight of an output type's loss, 1 where not given (published: 1 everywhere)"
+    )
     segment_bases: Positive = Field(131_072, description="multinomial segment of the track loss (bp)")
     organism_weights: dict[str, float] = Field(
         {}, description="sampling weight by organism; default: its windows"
@@ -152,6 +159,9 @@ class TrainSettings(Section):
 class DistillSettings(TrainSettings):
     """Optimisation of the student and the perturbation of its inputs (Methods, distillation)."""
 
+    start: Literal["random", "teacher"] = Field(
+        "random", description="weights that the student starts from; teacher: the first one's"
+    )
     mutation_rate: Fraction = Field(0.04, description="share of bases replaced by a random base")
     structural_rate: float = Field(1.0, ge=0, description="mean number of structural edits per 1,048,576 bp")
     structural_max: Positive = Field(20, description="longest insertion, deletion or inversion (bp)")

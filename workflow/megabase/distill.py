@@ -141,5 +141,7 @@ def distill_student(
     )  # fmt: skip
     sizes = replace(loaded[0].sizes, dropout=settings.dropout)
     student = make_model(setup.channels, sizes, seed).to(device)
+    if settings.start == "teacher":
+        student.load_state_dict(loaded[0].state_dict())
     targets_of = Ensemble(loaded, settings, seed)
     return run(setup, student, targets_of, settings, output, description, measured=False, threads=threads)

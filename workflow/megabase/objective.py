@@ -130,6 +130,7 @@ def training_loss(
     segment_bases: int = 131_072,
     gene_loss_weight: float = 0.0,
     gene_masks: Mapping[str, Tensor] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(loss, its parts by output type, and `genes`), float32 scalars; the loss is the sum of the parts.
 
@@ -139,7 +140,8 @@ def training_loss(
     [B, S] (-1 unknown) or probabilities [B, S, 5]; usage [B, S, P]; junctions [B, K, K, P] at the positions
     of the prediction. masks: bool [B, P], channels that the example's organism has. organism: int64 [B].
     track_means: [n_organisms, P] by track output type. gene_masks: see `gene_loss`; without them, or with
-    weight 0, there is no gene loss. Output types without a target are left out.
+    weight 0, there is no gene loss. Output types without a target are left out. weights: by output type,
+    1 where not given (as published); the parts are returned without them.
     """
     parts: dict[str, Tensor] = {}
     for output_type, prediction in predictions.items():
@@ -161,4 +163,5 @@ def training_loss(
                 parts[GENES] = gene_loss_weight * gene_loss(prediction, target, channels, gene_masks, mean)
     if not parts:
         raise ValueError(f"no target for any of the predictions {[str(o) for o in predictions]}")
-    return torch.stack(list(parts.values())).sum(), parts
+    weighted = [part * (weights or {}).get(name, 1.0) for name, part in parts.items()]
+    return torch.stack(weighted).sum(), parts

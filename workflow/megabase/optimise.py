@@ -97,6 +97,7 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
         predictions, batch.targets, batch.masks,
         organism=batch.organism, track_means=means, segment_bases=settings.segment_bases,
         gene_loss_weight=settings.gene_loss_weight, gene_masks=dense_genes(batch) if wanted else None,
+        weights=settings.loss_weights,
     )  # fmt: skip
 
 

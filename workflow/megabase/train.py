@@ -18,6 +18,7 @@ import polars as pl
 import torch
 
 from megabase.batches import Batch, Plan, Windows, read_ahead
+from megabase.biases import start_biases
 from megabase.channels import Channels
 from megabase.examples import Source
 from megabase.files import FileError, Stamp, hash_json, hash_path, read_table, write_tsv
@@ -331,7 +332,12 @@ def train_teacher(
         channels=setup.channels.widths,
         **{"n_organisms": len(organisms), "dropout": settings.dropout} | model_settings.overrides,
     )
-    model = make_model(setup.channels, sizes, seed).to(device)
+    model = make_model(setup.channels, sizes, seed)
+    windows = setup.windows("train", plan_of(settings, seed))
+    if windows and settings.bias_windows:
+        batches = math.ceil(settings.bias_windows / settings.batch_size)
+        start_biases(model, (windows.batch(step) for step in range(batches)))
+    model = model.to(device)
     return run(
         setup, model, lambda batch, _: batch, settings, output, description, measured=True, threads=threads
     )

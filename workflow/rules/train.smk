@@ -52,7 +52,6 @@ rule distill_student:
         "<logs>/distill_student/seed{seed}.log",
     conda:
         "../../envs/gpu.yaml"
-    threads: 2
     resources:
         gpu=0,
         mem="8GB",

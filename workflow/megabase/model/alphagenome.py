@@ -137,7 +137,7 @@ class AlphaGenome(nn.Module):
         for output_type in self.sizes.outputs():
             if output_type not in outputs or output_type is OutputType.SPLICE_JUNCTIONS:
                 continue
-            head, kind = self._head(output_type), OUTPUTS[output_type].kind
+            head, kind = self.head_of(output_type), OUTPUTS[output_type].kind
             if kind is Kind.TRACKS:
                 out[output_type] = {
                     f"scaled_{r}bp": head.at(r).activate(logits[output_type, r], organism)
@@ -150,7 +150,7 @@ class AlphaGenome(nn.Module):
         if OutputType.SPLICE_JUNCTIONS in outputs:
             if splice_positions is None:
                 splice_positions = self.splice_sites(embeddings.bp1, organism)
-            junctions: JunctionHead = self._head(OutputType.SPLICE_JUNCTIONS)
+            junctions: JunctionHead = self.head_of(OutputType.SPLICE_JUNCTIONS)
             out[OutputType.SPLICE_JUNCTIONS] = junctions(embeddings.bp1, organism, splice_positions.long())
         return out
 
@@ -161,7 +161,7 @@ class AlphaGenome(nn.Module):
         out: dict[tuple[OutputType, int], Tensor] = {}
         for r, x in ((1, embeddings.bp1), (TOKEN, embeddings.bp128)):
             maps = {
-                o: self._head(o).at(r).multi_organism_linear
+                o: self.head_of(o).at(r).multi_organism_linear
                 for o in self.sizes.outputs()
                 if o in outputs and r in OUTPUTS[o].resolutions and o is not OutputType.SPLICE_JUNCTIONS
             }
@@ -200,7 +200,7 @@ class AlphaGenome(nn.Module):
                 "junctions were asked of a model without a splice-site head: pass splice_positions [B, 4, K]"
             )
         with torch.no_grad():
-            logits = self._head(OutputType.SPLICE_SITES)(bp1, organism)
+            logits = self.head_of(OutputType.SPLICE_SITES)(bp1, organism)
             found = site_predictions(OutputType.SPLICE_SITES, logits)["probabilities"]
         return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold)
 
@@ -237,7 +237,8 @@ class AlphaGenome(nn.Module):
                     out[output_type][f"{r}bp"] = unscale_predictions(scaled, mean, r, squash=squash)
         return out
 
-    def _head(self, output_type: OutputType) -> nn.Module:
+    def head_of(self, output_type: OutputType) -> nn.Module:
+        """The head of an output type; its parts carry the published names."""
         return self.head[OUTPUTS[output_type].published_head]
 
     def _check(
