@@ -65,6 +65,40 @@ def test_benchmark_variants_have_the_benchmarks_scorers() -> None:
     assert config.scoring_of("background").scorers == ["recommended"]
 
 
+def _sharing(**more: Any) -> dict[str, Any]:
+    """A config whose second benchmark, `effect`, uses the scores of `sign`."""
+    sign = values()["benchmarks"]["sign"]
+    effect = sign | {"task": "eqtl_effect", "variants": "sign"} | more
+    return values(benchmarks={"sign": sign, "effect": effect})
+
+
+def test_benchmark_may_use_the_scores_of_another() -> None:
+    config = load_config(_sharing(), "c.yaml")
+    assert config.variant_sets == ["background", "sign"]
+    assert [config.variants_of(name) for name in config.benchmarks] == ["sign", "sign"]
+    given = load_config(_sharing(variants="background", scorers=["dnase"]), "c.yaml")
+    assert given.variants_of("effect") == "background"  # scored by the recommended scorers
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"variants": "sgn"}, "benchmarks.effect.variants: sgn is no variant set that is scored; nearest: sign"),
+     ({"scorers": ["rna_seq", "dnase"]}, "sign is not scored by dnase"),
+     ({"genome": "z"}, "sign is on genome x, the benchmark on z")],
+)  # fmt: skip
+def test_shared_scores_must_fit_the_benchmark(change: dict[str, Any], words: str) -> None:
+    genomes = values()["genomes"] | {"z": {"organism": "x", "fasta": "f"}}
+    with pytest.raises(FileError, match=words):
+        load_config(_sharing(**change) | {"genomes": genomes}, "c.yaml")
+
+
+def test_shared_scores_are_not_shared_on() -> None:
+    config = _sharing()
+    config["benchmarks"]["third"] = config["benchmarks"]["effect"] | {"variants": "effect"}
+    with pytest.raises(FileError, match=r"benchmarks\.third\.variants: effect is no variant set"):
+        load_config(config, "c.yaml")
+
+
 def test_member_seeds_never_meet() -> None:
     seeds = {load_config(values(seed=seed), "c").member_seed(m) for seed in range(4) for m in range(64)}
     assert len(seeds) == 4 * 64

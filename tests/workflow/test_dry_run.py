@@ -122,6 +122,16 @@ def _reasons(text: str) -> set[str]:
     return set(re.findall(r"^rule (\w+):", text, re.M))
 
 
+def test_benchmark_reads_the_scores_that_it_shares(shell, checkout: Path) -> None:
+    scores = checkout / "results/scores/eqtl_sign/mine"
+    scores.mkdir(parents=True)
+    (scores / "scores.json").write_text("{}")
+    result = shell("snakemake -n results/benchmarks/eqtl_effect/mine.tsv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    job = (result.stdout + result.stderr).split("rule evaluate_benchmark:")[1].split("\n\n")[0]
+    assert "results/benchmarks/eqtl_effect/table.parquet, results/scores/eqtl_sign/mine" in job
+
+
 def test_a_model_of_ones_own_needs_only_its_scores(shell, checkout: Path) -> None:
     scores = checkout / "results/scores/eqtl_sign/mine"
     scores.mkdir(parents=True)

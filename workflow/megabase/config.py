@@ -230,6 +230,10 @@ class BenchmarkSettings(Section):
     tables: list[str] = Field(description="manifest accessions of the QTL or MPRA tables")
     genome: str = Field(description="genome of the variants")
     scorers: list[str] = Field(description="scorers compared, the first is the headline")
+    variants: str | None = Field(
+        None,
+        description="benchmark or variant set whose scores are used; none: its own variants are scored",
+    )
     negatives_per_positive: Positive = Field(1, description="distance-matched negatives for a causal variant")
     min_pip: Fraction = Field(0.9, description="a variant at or above is causal")
     max_pip: Fraction = Field(0.01, description="a variant below is a candidate negative")
@@ -291,9 +295,28 @@ class Config(Section):
         for name, item in self.variants.items():
             if item.vcf is None and name not in self.benchmarks:
                 raise ValueError(f"variants.{name}: vcf is not given and no benchmark has this name")
+        for name in self.benchmarks:
+            self._check_shared_scores(name)
         if self.report.explain is not None and self.report.explain not in self.variant_sets:
             raise ValueError(f"report.explain: {self.report.explain} is not one of {self.variant_sets}")
         return self
+
+    def _check_shared_scores(self, name: str) -> None:
+        """A benchmark may use the scores of a variant set of its own genome that has its scorers."""
+        benchmark, key = self.benchmarks[name], f"benchmarks.{name}.variants"
+        other = self.variants_of(name)
+        if other not in self.variant_sets:
+            near = difflib.get_close_matches(other, self.variant_sets, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{key}: {other} is no variant set that is scored; nearest: {', '.join(near) or 'none'}"
+            )
+        genome = self.variant_set(other).genome
+        if genome != benchmark.genome:
+            raise ValueError(f"{key}: {other} is on genome {genome}, the benchmark on {benchmark.genome}")
+        scorers = set(self.scoring_of(other).scorers)
+        missing = set(benchmark.scorers) - scorers
+        if missing and "recommended" not in scorers:
+            raise ValueError(f"{key}: {other} is not scored by {', '.join(sorted(missing))}")
 
     @property
     def fold_teachers(self) -> list[str]:
@@ -329,8 +352,13 @@ class Config(Section):
 
     @property
     def variant_sets(self) -> list[str]:
-        """Names of every variant set: those given, then those that benchmarks make."""
-        return [*self.variants, *(name for name in self.benchmarks if name not in self.variants)]
+        """Names of every variant set that is scored: those given, then those that benchmarks make."""
+        own = (name for name, benchmark in self.benchmarks.items() if benchmark.variants in (None, name))
+        return [*self.variants, *(name for name in own if name not in self.variants)]
+
+    def variants_of(self, benchmark: str) -> str:
+        """Variant set whose scores a benchmark reads: its own, or the one that it shares."""
+        return self.benchmarks[benchmark].variants or benchmark
 
     def variant_set(self, name: str) -> VariantSetSettings:
         """Settings of a variant set, of a benchmark's own variants where none are given by that name."""

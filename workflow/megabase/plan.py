@@ -219,6 +219,10 @@ class Plan:
         """Settings of a benchmark."""
         return section_json(self.settings.benchmarks[wildcards.benchmark])
 
+    def benchmark_scores(self, wildcards: Any) -> str:
+        """Scores that a benchmark judges: of its own variants, or of the set that it shares."""
+        return f"<results>/scores/{self.settings.variants_of(wildcards.benchmark)}/{wildcards.model}"
+
     # What the report shows
 
     def scoring_models(self) -> Sequence[str]:

@@ -30,7 +30,7 @@ rule prepare_benchmark:
 rule evaluate_benchmark:
     input:
         table="<results>/benchmarks/{benchmark}/table.parquet",
-        scores="<results>/scores/{benchmark}/{model}",
+        scores=plan.benchmark_scores,
     output:
         result="<results>/benchmarks/{benchmark}/{model}.tsv",
     log:
