@@ -40,6 +40,18 @@ def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
     assert jobs["write_shards"] == organisms
 
 
+def test_the_ensemble_trains_first_and_fold_teachers_before_scoring(shell) -> None:
+    result = shell("snakemake -n")
+    text = result.stdout + result.stderr
+    found = re.findall(r"^rule (\w+):\n(.*?)(?:\n\n|\Z)", text, re.M | re.S)
+    priority = {(rule, "scheme=all" in job): int((re.findall(r"priority: (\d+)", job) or ["0"])[0])
+                for rule, job in found}  # fmt: skip
+    assert priority["train_teacher", True] == priority["distill_student", False] > 0
+    chain = [priority["train_teacher", True], priority["train_teacher", False],
+             priority["score_variants", False], priority["evaluate_tracks", False]]  # fmt: skip
+    assert chain == sorted(set(chain), reverse=True)
+
+
 def test_missing_manifest_is_one_line(shell) -> None:
     result = shell("snakemake -n --configfile config/alphagenome.yaml")
     assert result.returncode == 1

@@ -19,6 +19,11 @@ from megabase.sources.manifest import read_manifest
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
 DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
 
+# Which job gets a free core first. All are positive: Snakemake's solver prefers an idle core to a negative one.
+TRAINING_PRIORITY = 100  # the way to the scores: the ensemble, the student
+FOLD_PRIORITY = 50  # long, but nothing long waits for it
+SCORING_PRIORITY = 20  # a chain of jobs, before single ones (evaluations, baselines: 0)
+
 
 class Plan:
     """Look-ups of one run."""
@@ -151,6 +156,13 @@ class Plan:
     def training_genes(self) -> list[str]:
         """Gene tables of the trained organisms that have any."""
         return [path for name in self.settings.organisms for path in self.genes(name)]
+
+    def teacher_priority(self, wildcards: Any) -> int:
+        """Priority of training one teacher: the student waits for those of the ensemble.
+
+        A fold teacher, for which an evaluation alone waits, fills the cores that the student leaves free.
+        """
+        return TRAINING_PRIORITY if wildcards.scheme == "all" else FOLD_PRIORITY
 
     def member_seed(self, wildcards: Any) -> int:
         """Seed of one model of an ensemble."""

@@ -3,7 +3,14 @@ import sys
 
 from megabase.config import section_json
 from megabase.files import FileError
-from megabase.plan import Plan, files_folder, genomes_folder, stores_folder
+from megabase.plan import (
+    SCORING_PRIORITY,
+    TRAINING_PRIORITY,
+    Plan,
+    files_folder,
+    genomes_folder,
+    stores_folder,
+)
 from megabase.spec import TRACK_OUTPUTS
 
 try:

@@ -37,6 +37,7 @@ rule score_variants:
         scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
     log:
         "<logs>/score_variants/{variants}/{model}/{scatteritem}.log",
+    priority: SCORING_PRIORITY
     conda:
         "../../envs/gpu.yaml"
     resources:
@@ -60,6 +61,7 @@ rule calibrate_scores:
         info="<results>/models/{model}/calibration.json",
     log:
         "<logs>/calibrate_scores/{model}.log",
+    priority: SCORING_PRIORITY
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -82,6 +84,7 @@ rule merge_scores:
         scores=directory("<results>/scores/{variants}/{model}"),
     log:
         "<logs>/merge_scores/{variants}/{model}.log",
+    priority: SCORING_PRIORITY
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -105,9 +108,9 @@ rule explain_variant:
         info="<results>/explanations/{variants}/{model}.json",
     log:
         "<logs>/explain_variant/{variants}/{model}.log",
+    priority: SCORING_PRIORITY
     conda:
         "../../envs/gpu.yaml"
-    threads: 2
     resources:
         gpu=0,
         mem="8GB",

@@ -13,6 +13,7 @@ rule train_teacher:
         curve="<results>/models/teacher-{scheme}-seed{seed}/training.tsv",
     log:
         "<logs>/train_teacher/{scheme}-seed{seed}.log",
+    priority: plan.teacher_priority
     conda:
         "../../envs/gpu.yaml"
     resources:
@@ -50,6 +51,7 @@ rule distill_student:
         curve="<results>/models/student-seed{seed}/training.tsv",
     log:
         "<logs>/distill_student/seed{seed}.log",
+    priority: TRAINING_PRIORITY
     conda:
         "../../envs/gpu.yaml"
     resources:
