@@ -43,7 +43,7 @@ def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
 def test_the_ensemble_trains_first_and_fold_teachers_before_scoring(shell) -> None:
     result = shell("snakemake -n")
     text = result.stdout + result.stderr
-    found = re.findall(r"^rule (\w+):\n(.*?)(?:\n\n|\Z)", text, re.M | re.S)
+    found = re.findall(r"^rule (\w+):\n(.*?)^\[", text, re.M | re.S)
     priority = {(rule, "scheme=all" in job): int((re.findall(r"priority: (\d+)", job) or ["0"])[0])
                 for rule, job in found}  # fmt: skip
     assert priority["train_teacher", True] == priority["distill_student", False] > 0
@@ -140,7 +140,7 @@ def test_benchmark_reads_the_scores_that_it_shares(shell, checkout: Path) -> Non
     (scores / "scores.json").write_text("{}")
     result = shell("snakemake -n results/benchmarks/eqtl_effect/mine.tsv")
     assert result.returncode == 0, result.stdout + result.stderr
-    job = (result.stdout + result.stderr).split("rule evaluate_benchmark:")[1].split("\n\n")[0]
+    job = (result.stdout + result.stderr).split("rule evaluate_benchmark:")[1].split("\n[")[0]
     assert "results/benchmarks/eqtl_effect/table.parquet, results/scores/eqtl_sign/mine" in job
 
 

@@ -19,7 +19,7 @@ from megabase.sources.manifest import read_manifest
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
 DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
 
-# Which job gets a free core first. All are positive: Snakemake's solver prefers an idle core to a negative one.
+# Which job gets a free core first. None is negative: Snakemake's solver prefers an idle core to such a job.
 TRAINING_PRIORITY = 100  # the way to the scores: the ensemble, the student
 FOLD_PRIORITY = 50  # long, but nothing long waits for it
 SCORING_PRIORITY = 20  # a chain of jobs, before single ones (evaluations, baselines: 0)
