@@ -31,7 +31,7 @@ from megabase.report.figures_tracks import (
     headline,
     modality_figure,
 )
-from megabase.report.figures_training import loss_curves, smooth, speeds
+from megabase.report.figures_training import loss_curves, smooth
 from megabase.report.inputs import find_inputs
 from megabase.report.style import colours, family, family_order, in_output_order, png, spread
 from megabase.scoring.engine import Engine
@@ -53,12 +53,6 @@ def test_smooth_keeps_length_and_level() -> None:
     noisy = np.tile([0.0, 2.0], 50)
     assert np.abs(smooth(noisy, 20) - 1).max() < 0.2
     assert smooth(np.array([1.0, 5.0]), 9).tolist() == [1, 5]
-
-
-def test_speed_is_the_median() -> None:
-    rows = [(i, "train", "windows_per_second", v) for i, v in enumerate((1.0, 9.0, 10.0))]
-    table = pl.DataFrame(rows, schema=["step", "split", "quantity", "value"], orient="row")
-    assert speeds({"a": table, "b": table.clear()}) == {"a": 9.0}
 
 
 def test_thin_means_peaks_and_missing() -> None:

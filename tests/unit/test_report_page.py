@@ -82,7 +82,6 @@ def _write_models(root: Path, draws: np.random.Generator) -> None:
         for step in range(0, 600, 5):
             loss = 1 - quality + 1.5 * np.exp(-step / 90) + 0.06 * draws.normal()
             rows.append((step, "train", "loss", loss))
-            rows.append((step, "train", "windows_per_second", 8 + draws.normal() * 0.2))
             for head in ("rna_seq", "dnase", "contact_maps", "splice_sites"):
                 rows.append(
                     (step, "train", f"loss/{head}", loss * (1 + 0.1 * len(head)) + 0.03 * draws.normal())

@@ -87,13 +87,3 @@ def _head_title(name: str) -> str:
     """`rna_seq/128bp` and the like as people write it."""
     head, _, rest = name.partition("/")
     return f"{label_of(head)} {rest.replace('_', ' ')}".strip()
-
-
-def speeds(tables: Mapping[str, pl.DataFrame]) -> dict[str, float]:
-    """Median windows a second of each model whose table tells it."""
-    found = {}
-    for name, table in tables.items():
-        rows = table.filter(pl.col("quantity") == "windows_per_second")
-        if rows.height:
-            found[name] = float(rows["value"].median())
-    return found

@@ -14,7 +14,7 @@ from megabase.config import Config
 from megabase.files import read_json, read_table
 from megabase.logs import git_hash
 from megabase.report.blocks import PageSection, Table, Text, count, number, picture, plural, text_rows
-from megabase.report.figures_training import HEAD, LOSS, head_curves, loss_curves, speeds
+from megabase.report.figures_training import HEAD, LOSS, head_curves, loss_curves
 from megabase.report.inputs import Inputs
 from megabase.report.style import family, in_output_order, label_of
 
@@ -133,19 +133,15 @@ def _has_heads(table: pl.DataFrame) -> bool:
 
 
 def _model_table(tables: Mapping[str, pl.DataFrame], cards: Mapping[str, Path]) -> Table:
-    rate = speeds(tables)
     rows = []
     for name, table in tables.items():
         last = {s: _last_loss(table, s) for s in ("train", "valid")}
-        speed = f"{rate[name]:.3g}" if name in rate else "–"
         rows.append(
             [name, family(name), _size(cards.get(name)), count(table["step"].max()), number(last["train"], 4),
-             number(last["valid"], 4), speed]
+             number(last["valid"], 4)]
         )  # fmt: skip
-    columns = (
-        "model", "kind", "weights", "steps", "last training loss", "last validation loss", "windows a second",
-    )  # fmt: skip
-    return Table(columns, rows, numeric=frozenset({2, 3, 4, 5, 6}))
+    columns = ("model", "kind", "weights", "steps", "last training loss", "last validation loss")
+    return Table(columns, rows, numeric=frozenset({2, 3, 4, 5}))
 
 
 def _size(card: Path | None) -> str:
