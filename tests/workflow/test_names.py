@@ -79,6 +79,29 @@ def test_rule_is_a_contract(rule: str) -> None:
     assert unnamed == []
 
 
+def test_architecture_lists_every_rule_where_it_is_and_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## Commands\n")[1]
+    file = ""
+    listed = {}
+    for cells in re.findall(r"^\| (\w*) ?\| `(\w+)` \| `([\w/]+)\.py` \|", page, re.M):
+        file = cells[0] or file
+        listed[cells[1]] = (file, cells[2].replace("/", "."))
+    homes = {
+        name: path.stem for path in RULE_FILES for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)
+    }
+    assert {rule: home for rule, (home, _) in listed.items()} == homes
+    for rule, (_, module) in listed.items():
+        assert callable(getattr(import_module(f"megabase.{module}"), rule, None)), (rule, module)
+    package = ROOT / "workflow" / "megabase"
+    named = set(re.findall(r"`([\w/]+)(?:\.py)?`", page))
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).with_suffix("")
+        if path.stem == "__init__" or str(name) in named:
+            continue
+        row = re.findall(rf"^\| `{name.parent if name.parent.name else 'megabase'}/` \|(.*)", page, re.M)
+        assert row and f"`{path.stem}`" in row[0], f"docs/architecture.md does not list {name}"
+
+
 def test_rule_files_are_short_and_common_holds_no_rule() -> None:
     assert not re.search(r"^(rule|checkpoint) ", (ROOT / "workflow/rules/common.smk").read_text(), re.M)
     for path in RULE_FILES:
