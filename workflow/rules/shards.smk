@@ -22,7 +22,7 @@ rule assign_folds:
         settings=section_json(settings.folds),
         seed=settings.seed,
     shell:
-        "megabase assign-folds {input.genomes:q} --splits={input.splits:q} --settings {params.settings:q} "
+        "megabase assign-folds {input.genomes:q} --splits='{input.splits}' --settings {params.settings:q} "
         "--seed {params.seed} -o {params.folder:q} &> {log:q}"
 
 
