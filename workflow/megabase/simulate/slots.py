@@ -25,7 +25,7 @@ from megabase.simulate.motifs import (
 
 BASE_SHARES = (0.28, 0.22, 0.22, 0.28)  # A, C, G, T of the background
 PROGRAMS = ("hepatic", "neural", "lymphoid", "shared", "ubiquitous")
-PROGRAM_SHARES = (0.26, 0.26, 0.24, 0.12, 0.12)
+PROGRAM_SHARES = (0.28, 0.28, 0.28, 0.08, 0.08)
 # Motifs of an element by program, in order; the first two of a pair lie 10 to 30 bp apart most of the time.
 PROGRAM_MOTIFS = {
     "hepatic": ("HEPA1", "HEPA2"),
@@ -155,12 +155,12 @@ def _plant_promoter(slot: Slot, rng: np.random.Generator, tss: int) -> None:
 
 
 def _exons(rng: np.random.Generator, tss: int) -> list[tuple[int, int]]:
-    count = int(rng.choice((3, 4, 5), p=(0.2, 0.4, 0.4)))
+    count = int(rng.choice((3, 4, 5), p=(0.5, 0.35, 0.15)))
     exons, cursor = [], tss
     for number in range(count):
-        size = int(rng.integers(220, 360) if number == count - 1 else rng.integers(110, 230))
+        size = int(rng.integers(160, 260) if number == count - 1 else rng.integers(90, 150))
         exons.append((cursor, cursor + size))
-        cursor += size + int(rng.integers(200, 420))
+        cursor += size + int(rng.integers(140, 240))
     return exons
 
 
