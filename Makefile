@@ -1,4 +1,5 @@
 # make demo       the whole pipeline on the embedded demo (about 15 minutes on 2 cores)
+# make check-demo what a finished demo must show
 # make test       every test that is not slow
 # make test-all   every test
 # make check      what .ci/run checks besides the tests: format, lint
@@ -8,14 +9,17 @@ CORES ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
-.PHONY: demo test test-all check install clean-demo
+.PHONY: demo check-demo test test-all check install clean-demo
 
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m megabase.alone snakemake --cores $(CORES) $(DEMO_FLAGS)
 	@echo "The report is at $(CURDIR)/results/report/index.html"
 
+check-demo: .venv/installed-test
+	$(BIN)/python -m pytest -m demo tests/demo $(TEST_FLAGS)
+
 test: .venv/installed-test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow" $(TEST_FLAGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo" $(TEST_FLAGS)
 
 test-all: .venv/installed-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TEST_FLAGS)
