@@ -18,8 +18,9 @@ demo: .venv/installed
 check-demo: .venv/installed-test
 	$(BIN)/python -m pytest -m demo tests/demo $(TEST_FLAGS)
 
+# The networks of the tests are so small that a second thread costs more than it brings.
 test: .venv/installed-test
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo" $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo" $(TEST_FLAGS)
 
 test-all: .venv/installed-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TEST_FLAGS)
