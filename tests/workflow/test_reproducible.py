@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from megabase.alone import processes, send
+from megabase.files import read_json, read_table
 from megabase.simulate import DemoSize, simulate_demo
 
 SIZE = DemoSize(
@@ -86,20 +88,12 @@ def copies(portal: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folders
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, *more: str, config: str = "config.yaml") -> subprocess.Popen[bytes]:
+    command = ["snakemake", *more, "--cores", "2", "--configfile", config]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with (folder / "driver.log").open("ab") as log:
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "megabase.alone",
-                "snakemake",
-                "--cores",
-                "2",
-                "--configfile",
-                "config.yaml",
-            ],
+            [sys.executable, "-m", "megabase.alone", *command],
             cwd=folder,
             env=os.environ | {"PATH": path, "PYTHONPATH": str(folder / "workflow"), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
@@ -156,6 +150,34 @@ def test_every_stage_left_its_results(first: dict[str, str]) -> None:
                  "explanations/sign/student-seed0.npz", "report/index.html"):  # fmt: skip
         assert f"results/{path}" in first
     assert not [path for path in first if path.startswith("results/scores/effect/")]  # shares those of `sign`
+
+
+def test_finished_run_has_nothing_left_to_do(copies: tuple[Path, Path], first: dict[str, str]) -> None:
+    before = len((copies[0] / "driver.log").read_text())
+    _finish(copies[0], _start(copies[0], "--dry-run"))
+    assert "Nothing to be done" in (copies[0] / "driver.log").read_text()[before:]
+
+
+def test_own_variants_are_scored_with_the_trained_model(
+    copies: tuple[Path, Path], first: dict[str, str], portal: Path
+) -> None:
+    shutil.copy(portal / "files/alpha_variants.vcf.gz", copies[0] / "my.vcf.gz")
+    mine = {"genome": "alpha", "vcf": "my.vcf.gz", "max_variants": 6, "scorers": ["atac", "rna_seq"]}
+    settings = SETTINGS | {"variants": SETTINGS["variants"] | {"mine": mine}}
+    (copies[0] / "mine.yaml").write_text(yaml.safe_dump(settings))
+    before = len((copies[0] / "driver.log").read_text())
+    target = "results/scores/mine/student-seed0"
+    _finish(copies[0], _start(copies[0], target, config="mine.yaml"))
+    jobs = (copies[0] / "driver.log").read_text()[before:].split("Job stats:")[1].split("\n\n")[0]
+    assert set(re.findall(r"^(\w+) +\d", jobs, re.M)) == {
+        "split_variants", "score_variants", "merge_scores", "total",
+    }  # fmt: skip
+    counts = read_json(copies[0] / target / "scores.json", "scores")
+    assert counts["alleles_in"] == counts["scored"] + counts["rejected"] == counts["scored"] == 6
+    table = read_table(next((copies[0] / target / "atac").glob("part-*")), "scores")
+    assert table["quantile"].null_count() == 0
+    again = _digests(copies[0])
+    assert {path: again[path] for path in first} == first  # nothing of the finished run was touched
 
 
 def test_killed_in_the_middle_and_run_again_ends_with_the_same_bytes(
