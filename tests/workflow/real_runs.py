@@ -78,7 +78,9 @@ def read(path: Path) -> pl.DataFrame:
 def evaluation(folder: Path, model: str, organism: str, **wanted: Any) -> pl.DataFrame:
     """Rows of a model's track evaluation where the columns have the values of `wanted`."""
     table = read(folder / "results" / "evaluation" / model / f"{organism}.tsv")
-    return table.filter(pl.all_horizontal(pl.col(name) == value for name, value in wanted.items()))
+    for name, value in wanted.items():
+        table = table.filter(pl.col(name) == value)
+    return table
 
 
 def mean_of(folder: Path, model: str, organism: str, **wanted: Any) -> float:
