@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 from real_runs import BASELINES, STUDENT, evaluation, figures, finish, make_run, mean_of, read
 
+pytestmark = pytest.mark.timeout(1800)  # minutes on 2 free cores, more on busy ones
+
 TEACHERS = ("teacher-fold0-seed0", "teacher-fold1-seed0", "teacher-all-seed0", "teacher-all-seed1")
 ORGANISMS = ("human", "mouse")
 MODALITIES = ("cage", "dnase", "rna_seq")
@@ -106,12 +108,12 @@ def test_student_learns(fast: Path) -> None:
         where = {"output_type": modality, "resolution": 128, "metric": "pearson"}
         value = {model: mean_of(fast, model, "human", **where) for model in (STUDENT, *BASELINES)}
         assert value["baseline-mean"] == 0, modality
-        assert modality != "dnase" or value[STUDENT] > 0.05, value
+        assert modality != "dnase" or value[STUDENT] > 0.1, value
 
 
 def test_coverage_steps_down_at_measured_exon_edges(fast: Path) -> None:
     edges = evaluation(fast, STUDENT, "human", metric="exon_edge_observed", split="test", track="mean")
-    assert edges.height == 1 and edges["value"].item() > 0.5  # log2 of exon over intron
+    assert edges.height == 1 and edges["low"].item() > 0  # log2 of exon over intron
     assert evaluation(fast, STUDENT, "human", metric="exon_edge_predicted", track="mean").height == 1
 
 

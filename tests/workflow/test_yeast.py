@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from real_runs import BASELINES, STUDENT, evaluation, figures, finish, make_run, mean_of
 
+pytestmark = pytest.mark.timeout(1800)  # minutes on 2 free cores, more on busy ones
+
 TEACHERS = ("teacher-fold0-seed0", "teacher-fold1-seed0", "teacher-all-seed0", "teacher-all-seed1")
 SHORT = {"steps": 40, "warmup_steps": 10, "validate_steps": 40, "validate_windows": 4, "bias_windows": 16}
 FAST = {
