@@ -99,9 +99,11 @@ def test_scores_agree_with_the_known_truth(results: Path) -> None:
 def test_every_variant_is_scored_or_rejected(results: Path) -> None:
     for folder in sorted((results / "scores").glob("*/student-seed0")):
         info = read_json(folder / "scores.json", "scores")
-        ids = pl.read_parquet(folder / "dnase" / "*.parquet", columns=["variant_id"])["variant_id"]
-        assert info["scored"] == ids.n_unique() == len(ids) > 0, folder
+        chunks = sorted((results / "variants" / folder.parent.name).glob("*-of-*.parquet"))
+        accepted = pl.concat([read_table(chunk, "variants") for chunk in chunks])["variant_id"]
+        assert info["scored"] == accepted.n_unique() == len(accepted) > 0, folder
         assert info["rejected"] == read_table(folder / "rejected.parquet", "rejected").height
+        assert info["alleles_in"] == info["scored"] + info["rejected"]
 
 
 def test_the_report_stands_alone(results: Path) -> None:
