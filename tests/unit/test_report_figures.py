@@ -21,6 +21,7 @@ from megabase.report.figures_locus import (
     logo_heights,
     mutagenesis_figure,
     rows_of_genes,
+    substitution_effects,
     thin,
     zoom_figure,
 )
@@ -226,3 +227,14 @@ def test_what_scoring_explains_can_be_drawn(tmp_path: Path, index: int) -> None:
     for name, figure in (("locus", locus_figure), ("zoom", zoom_figure), ("ism", mutagenesis_figure)):
         (tmp_path / f"{name}.png").write_bytes(png(figure(found)))
     assert (tmp_path / "ism.png").stat().st_size > 5_000
+
+
+def test_substitution_effects_are_what_the_scorer_said() -> None:
+    effects = np.array(
+        [[0.0, -2.0, -1.5, -2.5], [0.3, 0.0, 0.0, -0.3]]
+    )  # by position; 0 at the reference base
+    reference = np.array([[True, False, False, False], [False, True, False, False]])
+    means = effects.sum(axis=1, keepdims=True) / 3
+    shown = substitution_effects(effects - means, reference)
+    assert shown.mask.tolist() == reference.tolist()
+    np.testing.assert_allclose(shown.filled(0.0), effects, atol=1e-12)

@@ -277,6 +277,16 @@ def logo_heights(ism: np.ndarray, sequence: str) -> np.ndarray:
     return np.where(chosen, ism, 0.0)
 
 
+def substitution_effects(ism: np.ndarray, reference: np.ndarray) -> np.ma.MaskedArray:
+    """Effect [W, 4] of every substitution, the reference bases masked.
+
+    ism [W, 4] holds each base's score less the mean effect of the position's three substitutions, so that the
+    reference base holds minus that mean: its distance from the reference base is the effect itself.
+    """
+    baseline = np.where(reference, ism, 0.0).sum(axis=1, keepdims=True)
+    return np.ma.masked_array(ism - baseline, mask=reference)
+
+
 @styled
 def mutagenesis_figure(explanation: Explanation) -> Figure:
     """Logos of the in-silico mutagenesis of REF and of ALT, above the matrix of REF's substitutions."""
@@ -313,7 +323,7 @@ def _draw_logo(axes: Axes, heights: np.ndarray, start: int) -> None:
 
 def _draw_matrix(figure: Figure, axes: Axes, ism: np.ndarray, reference: np.ndarray, start: int) -> None:
     """Substitutions as a heat map, the reference base of each position left blank."""
-    shown = np.ma.masked_array(ism, mask=reference)
+    shown = substitution_effects(ism, reference)
     limit = float(np.abs(shown).max()) if shown.count() else 1.0
     axes.set_facecolor(FAINT)
     image = axes.imshow(
