@@ -35,12 +35,21 @@ def _with(codes: np.ndarray, start: int, name: str, strand: int = 1, mismatches:
     return codes
 
 
-def test_motif_strength_is_1_for_consensus_and_0_from_two_mismatches() -> None:
+def test_motif_strength_falls_with_every_mismatch() -> None:
     for motif in (*SCANNED, DONOR, ACCEPTOR):
         rng = generator(0, motif.name)
-        for mismatches, wanted in ((0, 1.0), (1, 0.375), (2, 0.0)):
+        for mismatches, wanted in ((0, 1.0), (1, 6 / 11), (2, 1 / 11)):
             site = motif.sample(rng, mismatches)
             assert site_strengths(site, np.array([0]), motif)[0] == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["CORE1", "HEPA1", "NEUR1", "LYMP1", "SHAR1", "REPR1"])
+def test_a_palindrome_is_one_site(name: str) -> None:
+    assert SCANNED[NUMBER[name]].palindromic
+    codes = _with(np.zeros(500, dtype=np.uint8), 200, name, -1)
+    sites = find_sites(codes, (name,))
+    assert sites.strand.tolist() == [1]
+    assert sites.strength[0] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("strand", [1, -1])
