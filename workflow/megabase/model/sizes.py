@@ -133,6 +133,6 @@ PRESETS: dict[str, dict[str, float | int]] = {
     "tiny": {
         "channels_1bp": 16, "channels_step": 12, "tower_blocks": 3, "attention_heads": 4,
         "query_channels": 16, "value_channels": 24, "pair_channels": 16, "pair_heads": 4,
-        "pair_query_channels": 4, "junction_hidden": 48, "max_sites": 64, "dropout": 0.1,
+        "pair_query_channels": 16, "junction_hidden": 48, "max_sites": 64, "dropout": 0.1,
     },
 }  # fmt: skip
