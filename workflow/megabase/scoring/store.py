@@ -133,7 +133,6 @@ def _write_counts(
         "alleles_in": scored + rejected,
         "scored": scored,
         "rejected": rejected,
-        "every_variant_scored_once": True,  # checked chunk by chunk above: a gap or a double stops the merge
         "scorers": entries,
     }
     write_json(value, folder / "scores.json", stamp)

@@ -228,7 +228,7 @@ def desert(rng: np.random.Generator, size: int, families: list[np.ndarray], unkn
 
 
 def gene_slot(rng: np.random.Generator, families: list[np.ndarray]) -> Slot:
-    """A slot of 4 to 6 kb with one gene on a random strand, one to three elements and, half of the time, a
+    """A slot of 3.5 to 5 kb with one gene on a random strand, one to three elements and, half of the time, a
     boundary.
     """
     tss = int(rng.integers(1500, 2000))
