@@ -65,6 +65,15 @@ def test_benchmark_variants_have_the_benchmarks_scorers() -> None:
     assert config.scoring_of("background").scorers == ["recommended"]
 
 
+def test_a_set_of_short_constructs_has_its_own_window() -> None:
+    sign = values()["benchmarks"]["sign"]
+    config = load_config(values(benchmarks={"sign": sign | {"window": 4096}}), "c.yaml")
+    assert config.scoring_of("sign").window == 4096
+    assert config.scoring_of("background").window == config.scoring.window == 16_384
+    with pytest.raises(FileError, match=r"benchmarks\.sign\.window"):
+        load_config(values(benchmarks={"sign": sign | {"window": 4000}}), "c.yaml")
+
+
 def _sharing(**more: Any) -> dict[str, Any]:
     """A config whose second benchmark, `effect`, uses the scores of `sign`."""
     sign = values()["benchmarks"]["sign"]
@@ -136,7 +145,7 @@ def test_unknown_key_names_file_key_and_nearest(path: tuple[str, ...], nearest: 
      ({"report": {"explain": "nothing"}}, "nothing is not one of"),
      ({"genomes": {"x": {"organism": "q", "fasta": "f"}}}, "organism q is not one of"),
      ({"teachers": {"train": {"steps": 0}}}, "teachers.train.steps"),
-     ({"folds": FOLDS | {"window": 1000}}, "not a multiple of 2048"),
+     ({"folds": FOLDS | {"window": 1000}}, "multiple of 2048"),
      ({"folds": FOLDS | {"divide": {"train": ["z"]}}}, "divide train")],
 )  # fmt: skip
 def test_what_does_not_fit_together(change: dict[str, Any], words: str) -> None:

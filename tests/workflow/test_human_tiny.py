@@ -36,7 +36,8 @@ FAST = {
     "variants": {
         "background": {"max_variants": 100},
         "chr20_1mb": {"max_variants": 1000},
-        "mpra": {"genome": "mpra", "max_variants": MPRA_VARIANTS, "scorers": SCORERS},
+        "mpra": {"genome": "mpra", "window": 2048, "max_variants": MPRA_VARIANTS,
+                 "scorers": SCORERS},
     },
     "benchmarks": {"mpra": {"scorers": SCORERS, "bootstrap": 100}},
 }  # fmt: skip

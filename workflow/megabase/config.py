@@ -21,6 +21,7 @@ from megabase.spec import OutputType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Window = Annotated[int, Field(ge=2048, multiple_of=2048)]  # a whole number of pair-representation bins
 
 
 class Section(BaseModel):
@@ -86,7 +87,7 @@ class FoldSettings(Section):
     )
     unit: Positive = Field(131_072, description="length of the stretches that are dealt whole to a fold (bp)")
     whole_chromosomes: bool = Field(False, description="deal whole chromosomes instead of stretches")
-    window: Positive = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
+    window: Window = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
     homology_kmer: Positive = Field(15, description="k of the k-mers that find homologous stretches")
     homology_threshold: Fraction = Field(0.1, description="shared k-mer fraction that joins two stretches")
     max_unknown: Fraction = Field(0.5, description="windows with a larger share of N are dropped")
@@ -103,8 +104,6 @@ class FoldSettings(Section):
         for label, parts in self.divide.items():
             if set(parts) - set(self.names):
                 raise ValueError(f"divide {label} makes folds {parts}, names are {self.names}")
-        if self.window % 2048:
-            raise ValueError(f"window {self.window} is not a multiple of 2048")
         return self
 
 
@@ -203,7 +202,7 @@ class EvaluationSettings(Section):
 class ScoringSettings(Section):
     """How variants are scored (Methods, variant scoring)."""
 
-    window: Positive = Field(16_384, description="bases around a variant (a multiple of 2,048)")
+    window: Window = Field(16_384, description="bases around a variant (a multiple of 2,048)")
     batch_size: Positive = Field(8, description="sequences predicted together")
     scorers: list[str] = Field(["recommended"], description="names of scorers, or `recommended`")
     reverse_complement: bool = Field(False, description="average forward and reverse-complement predictions")
@@ -219,6 +218,9 @@ class VariantSetSettings(Section):
     vcf: str | None = Field(None, description="manifest accession, or path, of a VCF; none: from a benchmark")
     max_variants: Positive | None = Field(None, description="seeded subset; none: all of them")
     scorers: list[str] | None = Field(None, description="instead of scoring.scorers")
+    window: Window | None = Field(
+        None, description="instead of scoring.window, where alleles are short constructs"
+    )
 
 
 class BenchmarkSettings(Section):
@@ -230,6 +232,7 @@ class BenchmarkSettings(Section):
     tables: list[str] = Field(description="manifest accessions of the QTL or MPRA tables")
     genome: str = Field(description="genome of the variants")
     scorers: list[str] = Field(description="scorers compared, the first is the headline")
+    window: Window | None = Field(None, description="instead of scoring.window for its own variants")
     variants: str | None = Field(
         None,
         description="benchmark or variant set whose scores are used; none: its own variants are scored",
@@ -365,12 +368,13 @@ class Config(Section):
         if name in self.variants:
             return self.variants[name]
         benchmark = self.benchmarks[name]
-        return VariantSetSettings(genome=benchmark.genome, scorers=benchmark.scorers)
+        return VariantSetSettings(genome=benchmark.genome, scorers=benchmark.scorers, window=benchmark.window)
 
     def scoring_of(self, name: str) -> ScoringSettings:
-        """Scoring settings of a variant set, with its own scorers where it names some."""
-        scorers = self.variant_set(name).scorers
-        return self.scoring if scorers is None else self.scoring.model_copy(update={"scorers": scorers})
+        """Scoring settings of a variant set, with its own scorers and window where it names some."""
+        chosen = self.variant_set(name)
+        own = {"scorers": chosen.scorers, "window": chosen.window}
+        return self.scoring.model_copy(update={key: value for key, value in own.items() if value is not None})
 
     def member_seed(self, member: int) -> int:
         """Seed of the member of an ensemble, different for every run seed and member."""
