@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from megabase import folds
 from megabase.cli import main
 from megabase.options import folder_of, genomes_of, optional, rows_of
+from megabase.plan import Plan
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -71,3 +75,15 @@ def test_rows_follow_the_order_of_files(root: Path) -> None:
     assert [row["accession"] for row in rows] == ["beta_genome", "alpha_genome"]
     with pytest.raises(ValueError, match=r"no row makes a file demo/no\.bw"):
         rows_of([Path("raw/demo/no.bw")], root / "resources/manifests/demo.tsv")
+
+
+def test_paths_of_splits_may_hold_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beds = ["my data/human.bed", "my data/mouse's.bed"]
+    given = shlex.split(
+        Plan.split_options(None, None, SimpleNamespace(splits=beds))
+    )  # what the rule's shell sees
+    seen = []
+    monkeypatch.setattr(folds, "assign_folds", lambda *_, splits, **__: seen.extend(map(str, splits)))
+    settings = '{"schemes": {"all": {"valid": [], "test": []}}}'
+    assert call(monkeypatch, "assign-folds", "g", *given, "--settings", settings, "-o", str(tmp_path)) == 0
+    assert seen == beds

@@ -181,7 +181,9 @@ def assign_folds(
     genomes: Paths,
     output: Output,
     settings: Settings,
-    splits: Annotated[str, typer.Option(help="BEDs of published folds, joined by spaces; empty: none")] = "",
+    splits: Annotated[
+        list[Path] | None, typer.Option(help="BED of published folds, repeated: one a genome, in their order")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Deal the windows of every organism to folds."""
@@ -189,7 +191,7 @@ def assign_folds(
 
     given = begin("assign-folds", config.FoldSettings, settings, seed)
     folders = [folder_of(path) for path in genomes]
-    folds.assign_folds(folders, output, given, splits=[Path(path) for path in splits.split()], seed=seed)
+    folds.assign_folds(folders, output, given, splits=splits or [], seed=seed)
 
 
 @app.command()

@@ -7,6 +7,7 @@ Lists are empty where there is nothing to read.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,10 @@ class Plan:
             return []
         rows = (row for name in self.settings.organisms for row in self.sheet.role(name, "splits"))
         return self.raw_files(rows)
+
+    def split_options(self, wildcards: Any, input: Any) -> str:
+        """`--splits BED` of every BED of published folds, quoted for the shell."""
+        return " ".join(f"--splits {shlex.quote(str(path))}" for path in input.splits)
 
     def stores(self) -> list[str]:
         """Training stores in model index order."""

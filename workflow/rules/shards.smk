@@ -19,10 +19,11 @@ rule assign_folds:
         runtime="2h",
     params:
         folder=subpath(output.folds, parent=True),
+        splits=plan.split_options,
         settings=section_json(settings.folds),
         seed=settings.seed,
     shell:
-        "megabase assign-folds {input.genomes:q} --splits='{input.splits}' --settings {params.settings:q} "
+        "megabase assign-folds {input.genomes:q} {params.splits} --settings {params.settings:q} "
         "--seed {params.seed} -o {params.folder:q} &> {log:q}"
 
 
