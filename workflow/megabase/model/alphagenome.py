@@ -6,7 +6,7 @@ be called one by one. Source: AlphaGenome (bioRxiv 2025.06.25.661532), Methods.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from megabase.model.heads import (
     choose_sites,
     linear_together,
     site_predictions,
+    some_channels,
 )
 from megabase.model.layers import Embed, fan_in_sigma, truncated_normal
 from megabase.model.scaling import unscale_predictions
@@ -32,6 +33,7 @@ from megabase.seeds import torch_generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
 Predictions = dict[OutputType, dict[str, Tensor]]
+Chosen = Mapping[OutputType, Tensor]  # channels of a head to compute, int64 [P] ascending; absent: all
 JUNCTION_SIGMA = 0.1
 
 
@@ -130,9 +132,11 @@ class AlphaGenome(nn.Module):
         organism: Tensor,
         outputs: Collection[OutputType],
         splice_positions: Tensor | None = None,
+        channels: Chosen | None = None,
     ) -> Predictions:
         """Predictions of `outputs`; without splice_positions junctions are read at the likeliest sites."""
-        logits = self._sequence_logits(embeddings, organism, outputs)
+        chosen = channels or {}
+        logits = self._sequence_logits(embeddings, organism, outputs, chosen)
         out: Predictions = {}
         for output_type in self.sizes.outputs():
             if output_type not in outputs or output_type is OutputType.SPLICE_JUNCTIONS:
@@ -140,22 +144,26 @@ class AlphaGenome(nn.Module):
             head, kind = self.head_of(output_type), OUTPUTS[output_type].kind
             if kind is Kind.TRACKS:
                 out[output_type] = {
-                    f"scaled_{r}bp": head.at(r).activate(logits[output_type, r], organism)
+                    f"scaled_{r}bp": head.at(r).activate(
+                        logits[output_type, r], organism, chosen.get(output_type)
+                    )
                     for r in OUTPUTS[output_type].resolutions
                 }
             elif kind is Kind.CONTACTS:
-                out[output_type] = {"values": head(embeddings.pair, organism)}
+                out[output_type] = {"values": head(embeddings.pair, organism, chosen.get(output_type))}
             else:
                 out[output_type] = site_predictions(output_type, logits[output_type, 1])
         if OutputType.SPLICE_JUNCTIONS in outputs:
             if splice_positions is None:
                 splice_positions = self.splice_sites(embeddings.bp1, organism)
             junctions: JunctionHead = self.head_of(OutputType.SPLICE_JUNCTIONS)
-            out[OutputType.SPLICE_JUNCTIONS] = junctions(embeddings.bp1, organism, splice_positions.long())
+            out[OutputType.SPLICE_JUNCTIONS] = junctions(
+                embeddings.bp1, organism, splice_positions.long(), chosen.get(OutputType.SPLICE_JUNCTIONS)
+            )
         return out
 
     def _sequence_logits(
-        self, embeddings: Embeddings, organism: Tensor, outputs: Collection[OutputType]
+        self, embeddings: Embeddings, organism: Tensor, outputs: Collection[OutputType], channels: Chosen
     ) -> dict[tuple[OutputType, int], Tensor]:
         """Linear maps of all track, site and usage heads, [B, S / r, P] by output type and resolution r."""
         out: dict[tuple[OutputType, int], Tensor] = {}
@@ -166,7 +174,7 @@ class AlphaGenome(nn.Module):
                 if o in outputs and r in OUTPUTS[o].resolutions and o is not OutputType.SPLICE_JUNCTIONS
             }
             if maps:
-                found = linear_together(list(maps.values()), x, organism)
+                found = linear_together(list(maps.values()), x, organism, [channels.get(o) for o in maps])
                 out |= {(o, r): y for o, y in zip(maps, found, strict=True)}
         return out
 
@@ -177,21 +185,23 @@ class AlphaGenome(nn.Module):
         *,
         outputs: Collection[OutputType] | None = None,
         splice_positions: Tensor | None = None,
+        channels: Chosen | None = None,
     ) -> Predictions:
         """Predictions in scaled space of one-hot DNA.
 
         sequence: float [B, S, 4], S a multiple of 2,048; its dtype is that of the activations. organism:
         int64 [B]. outputs: output types to compute, by default all that have a head. splice_positions:
-        int [B, 4, K], 0-based in the window, in order of `SiteClass`, -1 where there is no site.
-        Returns, by output type: tracks `scaled_1bp` [B, S, P] and `scaled_128bp` [B, T, P]; contact maps
-        `values` [B, Q, Q, P]; splice sites and usage `logits` and `probabilities` [B, S, P]; junctions
-        `values` and `mask` [B, K, K, P] and `positions` [B, 4, K].
+        int [B, 4, K], 0-based in the window, in order of `SiteClass`, -1 where there is no site. channels:
+        by output type the channels int64 [P], ascending, that are computed; by default, and of splice-site
+        classes always, all. Returns, by output type: tracks `scaled_1bp` [B, S, P] and `scaled_128bp`
+        [B, T, P]; contact maps `values` [B, Q, Q, P]; splice sites and usage `logits` and `probabilities`
+        [B, S, P]; junctions `values` and `mask` [B, K, K, P] and `positions` [B, 4, K].
         """
-        wanted = self._check(sequence, organism, outputs)
+        wanted = self._check(sequence, organism, outputs, channels)
         tokens, skips = self.encode(sequence)
         tokens, pair = self.transform(tokens, organism)
         embeddings = self.embed_outputs(tokens, pair, skips, organism, wanted)
-        return self.predict_heads(embeddings, organism, wanted, splice_positions)
+        return self.predict_heads(embeddings, organism, wanted, splice_positions, channels)
 
     def splice_sites(self, bp1: Tensor, organism: Tensor) -> Tensor:
         """Likeliest splice sites int64 [B, 4, K] of the 1-bp embedding, for the junction head."""
@@ -221,16 +231,20 @@ class AlphaGenome(nn.Module):
         """float32 [n_organisms, P] of a track output type."""
         return getattr(self.track_means, output_type)
 
-    def unscale(self, predictions: Predictions, organism: Tensor) -> Predictions:
+    def unscale(
+        self, predictions: Predictions, organism: Tensor, channels: Chosen | None = None
+    ) -> Predictions:
         """Predictions with `1bp` [B, S, P] and `128bp` [B, T, P] added, in the units of the tracks.
 
-        A 128-bp value is the sum over its bases. Other output types pass unchanged.
+        A 128-bp value is the sum over its bases. Other output types pass unchanged. channels: those that
+        the predictions were computed for.
         """
         out: Predictions = {}
         for output_type, values in predictions.items():
             out[output_type] = dict(values)
             if OUTPUTS[output_type].kind is Kind.TRACKS:
-                mean = self.track_mean(output_type)[organism][:, None]
+                mean = some_channels(self.track_mean(output_type), (channels or {}).get(output_type))
+                mean = mean[organism][:, None]
                 squash = OUTPUTS[output_type].squash
                 for r in OUTPUTS[output_type].resolutions:
                     scaled = values[f"scaled_{r}bp"].float()
@@ -242,7 +256,11 @@ class AlphaGenome(nn.Module):
         return self.head[OUTPUTS[output_type].published_head]
 
     def _check(
-        self, sequence: Tensor, organism: Tensor, outputs: Collection[OutputType] | None
+        self,
+        sequence: Tensor,
+        organism: Tensor,
+        outputs: Collection[OutputType] | None,
+        channels: Chosen | None,
     ) -> list[OutputType]:
         if sequence.ndim != 3 or sequence.shape[-1] != 4 or sequence.shape[1] % PAIR or not sequence.shape[1]:
             raise ValueError(
@@ -254,4 +272,6 @@ class AlphaGenome(nn.Module):
         wanted = known if outputs is None else [OutputType(o) for o in outputs]
         if missing := [str(o) for o in wanted if o not in known]:
             raise ValueError(f"this model has no head for {missing}; it has {[str(o) for o in known]}")
+        if OutputType.SPLICE_SITES in (channels or {}):
+            raise ValueError("channels of splice_sites: the five classes share one softmax; take all of them")
         return wanted

@@ -84,22 +84,38 @@ class MultiOrganismLinear(nn.Module):
         self.w = nn.Parameter(torch.empty(n_organisms, n_in, n_out))
         self.b = nn.Parameter(torch.zeros(n_organisms, n_out))
 
-    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
-        """[B, ..., in], organism int64 [B] -> [B, ..., out]."""
+    def weights(self, channels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """w [organisms, in, P] and b [organisms, P] of output channels int64 [P], by default of all."""
+        return some_channels(self.w, channels), some_channels(self.b, channels)
+
+    def forward(self, x: Tensor, organism: Tensor, channels: Tensor | None = None) -> Tensor:
+        """[B, ..., in], organism int64 [B] -> [B, ..., out], or only some output channels int64 [P]."""
         flat = x.flatten(1, -2) if x.ndim > 3 else x
-        weight, bias = self.w[organism].to(x.dtype), self.b[organism][:, None].to(x.dtype)
-        return torch.baddbmm(bias, flat, weight).unflatten(1, x.shape[1:-1])
+        weight, bias = (value[organism].to(x.dtype) for value in self.weights(channels))
+        return torch.baddbmm(bias[:, None], flat, weight).unflatten(1, x.shape[1:-1])
 
 
-def linear_together(maps: list[MultiOrganismLinear], x: Tensor, organism: Tensor) -> list[Tensor]:
+def some_channels(x: Tensor, channels: Tensor | None) -> Tensor:
+    """x [..., P] at channels int64 [P'], or x itself where none are named."""
+    return x if channels is None else x.index_select(-1, channels)
+
+
+def linear_together(
+    maps: list[MultiOrganismLinear],
+    x: Tensor,
+    organism: Tensor,
+    channels: list[Tensor | None] | None = None,
+) -> list[Tensor]:
     """[B, S, P_i] of each of several maps of the same x [B, S, D], by one product over all channels.
 
-    The results lie in memory as [B, P, S]: at 1 bp the long axis is innermost, as in the decoder.
+    channels: for each map the output channels int64 [P_i] to compute, None for all of its. The results lie
+    in memory as [B, P, S]: at 1 bp the long axis is innermost, as in the decoder.
     """
-    weight = torch.cat([m.w for m in maps], -1)[organism].to(x.dtype)
-    bias = torch.cat([m.b for m in maps], -1)[organism][..., None].to(x.dtype)
+    parts = [m.weights(c) for m, c in zip(maps, channels or [None] * len(maps), strict=True)]
+    weight = torch.cat([w for w, _ in parts], -1)[organism].to(x.dtype)
+    bias = torch.cat([b for _, b in parts], -1)[organism][..., None].to(x.dtype)
     joined = torch.baddbmm(bias, weight.transpose(1, 2), x.transpose(1, 2))
-    return [y.transpose(1, 2) for y in joined.split([m.b.shape[-1] for m in maps], 1)]
+    return [y.transpose(1, 2) for y in joined.split([b.shape[-1] for _, b in parts], 1)]
 
 
 class GenomeTracks(nn.Module):
@@ -110,9 +126,10 @@ class GenomeTracks(nn.Module):
         self.learnt_scale = nn.Parameter(torch.zeros(sizes.n_organisms, channels))
         self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, n_in, channels)
 
-    def activate(self, logits: Tensor, organism: Tensor) -> Tensor:
-        """[B, S, P] of the linear map -> [B, S, P] >= 0."""
-        gain = F.softplus(self.learnt_scale)[organism][:, None].to(logits.dtype)
+    def activate(self, logits: Tensor, organism: Tensor, channels: Tensor | None = None) -> Tensor:
+        """[B, S, P] of the linear map (of `channels` int64 [P], by default all) -> [B, S, P] >= 0."""
+        scale = some_channels(self.learnt_scale, channels)
+        gain = F.softplus(scale)[organism][:, None].to(logits.dtype)
         return F.softplus(logits) * gain
 
 
@@ -139,9 +156,9 @@ class LinearHead(nn.Module):
         super().__init__()
         self.multi_organism_linear = MultiOrganismLinear(sizes.n_organisms, n_in, channels)
 
-    def forward(self, x: Tensor, organism: Tensor) -> Tensor:
-        """[B, ..., D] -> [B, ..., P]."""
-        return self.multi_organism_linear(x, organism)
+    def forward(self, x: Tensor, organism: Tensor, channels: Tensor | None = None) -> Tensor:
+        """[B, ..., D] -> [B, ..., P], or only `channels` int64 [P]."""
+        return self.multi_organism_linear(x, organism, channels)
 
     def at(self, resolution: int) -> LinearHead:
         """Itself: it has one resolution."""
@@ -171,7 +188,9 @@ class JunctionHead(nn.Module):
             embed = Embed(sizes.n_organisms, 2 * self.biosamples * self.hidden)
             self.add_module(f"{kind}_logits", embed)
 
-    def _features(self, kind: int, h: Tensor, positions: Tensor, organism: Tensor, span: slice) -> Tensor:
+    def _features(
+        self, kind: int, h: Tensor, positions: Tensor, organism: Tensor, span: slice | Tensor
+    ) -> Tensor:
         """Turned site features [B, K, biosamples of span, hidden]."""
         table = self.get_submodule(f"{SITE_KINDS[kind]}_logits")(organism).to(h.dtype)
         scale, offset = table.view(-1, 2, self.biosamples, self.hidden)[:, :, span].unbind(1)
@@ -179,28 +198,42 @@ class JunctionHead(nn.Module):
         cos, sin = rope_angles(positions[:, kind], self.hidden, self.max_position)
         return rotate(x, cos[:, :, None], sin[:, :, None])
 
-    def _strand(self, donor: int, h: Tensor, positions: Tensor, organism: Tensor) -> Tensor:
-        """Counts [B, K donors, K acceptors, biosamples] of the strand whose donors are `donor`."""
+    def _strand(
+        self, donor: int, h: Tensor, positions: Tensor, organism: Tensor, chosen: Tensor | None
+    ) -> Tensor:
+        """Counts [B, K donors, K acceptors, biosamples] of the strand whose donors are `donor`.
+
+        chosen: biosamples int64 [n] to compute, by default all.
+        """
         step = max(1, JUNCTION_CHUNK // max(1, h.shape[0] * h.shape[2] * self.hidden))
-        parts = []
-        for start in range(0, self.biosamples, step):
-            span = slice(start, start + step)
+        count = self.biosamples if chosen is None else len(chosen)
+        parts = [h.new_zeros(h.shape[0], h.shape[2], h.shape[2], 0)] if count == 0 else []
+        for start in range(0, count, step):
+            span = slice(start, start + step) if chosen is None else chosen[start : start + step]
             left = self._features(donor, h, positions, organism, span)
             right = self._features(donor + 1, h, positions, organism, span)
             parts.append(F.softplus(torch.einsum("bdtc,batc->bdat", left, right)))
         return torch.cat(parts, -1)
 
-    def forward(self, x: Tensor, organism: Tensor, positions: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, organism: Tensor, positions: Tensor, channels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """x [B, S, D], positions int64 [B, 4, K] in order of `SiteClass`, -1 where there is no site.
 
-        -> values [B, K, K, P] (0 where masked), positions, mask bool [B, K, K, P].
+        -> values [B, K, K, P] (0 where masked), positions, mask bool [B, K, K, P]. channels: only these
+        int64 [P], ascending: those of + before those of -.
         """
+        chosen: tuple[Tensor | None, Tensor | None] = (None, None)
+        if channels is not None:
+            plus = channels < self.biosamples
+            chosen = (channels[plus], channels[~plus] - self.biosamples)
         safe = positions.clamp_min(0)
         index = safe.flatten(1)[..., None].expand(-1, -1, x.shape[-1])
         h = self.multi_organism_linear(x.gather(1, index), organism).unflatten(1, positions.shape[1:])
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
-        values = torch.cat([self._strand(kind, h, safe, organism) for kind in kinds], -1)
-        mask = junction_mask(positions, self.biosamples)
+        strands = zip(kinds, chosen, strict=True)
+        values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)
+        mask = some_channels(junction_mask(positions, self.biosamples), channels)
         return {"values": values.masked_fill(~mask, 0), "positions": positions, "mask": mask}
 
 
