@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -135,13 +136,15 @@ def test_words_say_direction_size_place_and_rank(world):
     variant = Variant("chr1", 10_600, "C", "G")
     genes = world.engine.annotation.overlapping("chr1", 8000, 12_000)
     track = {"name": "t", "biosample_name": "liver"}
-    up = Choice(variant.variant_id, RECOMMENDED["dnase"], 0, None, None, 1.0, 0.998)
+    up = Choice(variant.variant_id, RECOMMENDED["dnase"], 0, None, None, 1.0, 0.998, 20_000)
     words = describe(variant, up, track, genes, "student", 16_384)
     assert (
         "chr1:10,601 C>G, a single-nucleotide variant, raises predicted chromatin accessibility" in words[0]
     )
     assert "liver to 2.00 times that of REF" in words[0]
-    assert "about 0.100% of the common background variants" in words[1]
+    assert "about 20 of the 20,000 common background variants score as high" in words[1]
+    rare = describe(variant, replace(up, background=400), track, genes, "student", 16_384)
+    assert "fewer than one of the 400 common background variants" in rare[1]  # no finer than was measured
     assert "exon of PLUS, 99 bases from the nearest annotated splice site" in words[2]
     down = Choice("", RECOMMENDED["rna_seq"], 0, "plus", "PLUS", float(np.log(0.5)), None)
     insertion = Variant("chr1", 8500, "C", "CAA")

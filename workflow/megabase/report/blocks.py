@@ -23,11 +23,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Card:
-    """One headline number: what, the number, and what to compare it with."""
+    """One headline number: what, the number, and what to compare it with; `behind` if that is no less."""
 
     title: str
     value: str
     note: str = ""
+    behind: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def loss_curves(tables: Mapping[str, pl.DataFrame]) -> Figure:
         axes.set_title(name)
         axes.set_ylabel("loss")
     if grid:
-        grid[0].legend(loc="upper right", fontsize=8)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8)
     return figure
 
 
@@ -79,7 +80,8 @@ def head_curves(table: pl.DataFrame) -> Figure:
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7.5)
     if grid:
-        grid[0].legend(loc="upper right", fontsize=7)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8)
     return figure
 
 

@@ -80,7 +80,8 @@ def _modality_cards(evaluation: pl.DataFrame) -> list[Card]:
             continue
         plain = [r["value"] for f, r in rows.items() if f.startswith("baseline")]
         note = f"{metric_label(rows[STUDENT]['metric'])}, baseline {number(max(plain), 2)}" if plain else ""
-        cards.append(Card(label_of(output), number(rows[STUDENT]["value"], 2), note))
+        value = rows[STUDENT]["value"]
+        cards.append(Card(label_of(output), number(value, 2), note, bool(plain) and value <= max(plain)))
     return cards
 
 
@@ -91,7 +92,8 @@ def _benchmark_card(name: str, table: pl.DataFrame, config: Config) -> Card | No
     span = "" if ours["low"] is None else f"[{ours['low']:.2f}, {ours['high']:.2f}], "
     against = f"baseline {number(plain['value'], 2)}" if plain else "no baseline"
     value = f"{ours['value']:.2f}"
-    return Card(f"{benchmark_label(name)}: {metric_label(ours['metric'])}", value, span + against)
+    behind = plain is not None and ours["value"] <= plain["value"]
+    return Card(f"{benchmark_label(name)}: {metric_label(ours['metric'])}", value, span + against, behind)
 
 
 def evaluation_section(evaluation: pl.DataFrame) -> PageSection:

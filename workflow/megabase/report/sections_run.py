@@ -188,8 +188,8 @@ def _reasons(name: str, path: Path) -> list[list[str]]:
 
 METHODS = (
     "Held out: a model is evaluated on windows of folds that it was not trained on, and windows that "
-    "overlap a training window are dropped, so that no base is in both. A variant benchmark is zero- "
-    "shot: no measured effect was used for training. Unless the config reserves folds, the all-folds "
+    "overlap a training window are dropped, so that no base is in both. A variant benchmark "
+    "is zero-shot: no measured effect was used for training. Unless the config reserves folds, the all-folds "
     "teachers and their student have seen the reference sequence around the benchmark variants.",
     "Track correlations are computed per track over all held-out positions that were measured; missing "
     "signal is left out, never counted as zero. Means are over tracks; intervals are 95% percentile "

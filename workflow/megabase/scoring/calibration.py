@@ -97,6 +97,7 @@ class Calibration:
     signed: dict[str, bool]
     seed: int
     model: str
+    variants: int  # of the background
 
     @classmethod
     def open(cls, path: str | Path) -> Calibration:
@@ -109,7 +110,7 @@ class Calibration:
         tensors = load_file(path.with_suffix(".safetensors"))
         signed = {name: entry["signed"] for name, entry in info["scorers"].items()}
         quantiles = {name: tensors[f"{name}/quantiles"] for name in signed}
-        return cls(quantiles, signed, info["seed"], info["model"])
+        return cls(quantiles, signed, info["seed"], info["model"], info["variants"])
 
     def apply(self, scorer: str, raw: np.ndarray, keys: Sequence[str]) -> np.ndarray | None:
         """Quantiles of raw scores; None for a scorer without calibration; ValueError for other tracks."""

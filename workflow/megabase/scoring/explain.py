@@ -7,7 +7,7 @@ The variant is the one of the largest effect in a set of scores. What is written
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ import torch
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, write_json
 from megabase.logs import LOGGER
+from megabase.predictors.junctions import Reader, unstack_junctions
 from megabase.scoring.annotation import Annotation, GeneModel
-from megabase.scoring.engine import Case, Engine, Junctions, Predictions
-from megabase.scoring.formulas import unstack_junctions
+from megabase.scoring.engine import Case, Engine, Predictions
 from megabase.scoring.mutagenesis import mutate
 from megabase.scoring.observed import observed_tracks
 from megabase.scoring.scorers import RECOMMENDED, Scorer, parse_scorer, scorer_tracks
@@ -39,7 +39,10 @@ PREFERRED = ("rna_seq", "dnase", "atac")  # scorers whose largest effect is expl
 
 @dataclass(frozen=True)
 class Choice:
-    """The score that is explained: which variant, scorer, track (channel) and gene, and how large."""
+    """The score that is explained: which variant, scorer, track (channel) and gene, and how large.
+
+    background: variants that the quantile compares with.
+    """
 
     variant_id: str
     scorer: Scorer
@@ -48,6 +51,7 @@ class Choice:
     gene_name: str | None
     raw: float
     quantile: float | None
+    background: int = 0
 
 
 def explain_variant(
@@ -96,12 +100,14 @@ def explain_variant(
 
 def choose_effect(scores: Path, variant: str | None = None) -> Choice:
     """The largest |quantile| (|raw| among equals) of a signed scorer; expression and accessibility first."""
-    listed = [s for s in read_json(scores / "scores.json", SCORES)["scorers"] if s["signed"]]
+    card = read_json(scores / "scores.json", SCORES)
+    listed = [s for s in card["scorers"] if s["signed"]]
     first = [s for s in listed if s["name"] in PREFERRED]
     for group in (first, listed):
         found = [c for s in group if (c := _largest_of(scores, s["name"], variant)) is not None]
         if found:
-            return max(found, key=lambda c: (abs(c.quantile or 0.0), abs(c.raw)))
+            best = max(found, key=lambda c: (abs(c.quantile or 0.0), abs(c.raw)))
+            return replace(best, background=card["background"])
     what = f"of {variant}" if variant else "at all"
     raise FileError(
         f"{scores}: no score of a signed scorer {what}; score variants with a signed scorer first"
@@ -198,7 +204,7 @@ def _prediction_arrays(
     return arrays
 
 
-def _junctions(engine: Engine, case: Case, predictions: Predictions, read: Junctions) -> list[dict]:
+def _junctions(engine: Engine, case: Case, predictions: Predictions, read: Reader) -> list[dict]:
     """Predicted junctions of the genes at the variant, most used first, in their most changed biosample."""
     if not engine.tracks.get(OutputType.SPLICE_JUNCTIONS) or OutputType.SPLICE_SITES not in predictions:
         return []

@@ -133,6 +133,7 @@ def _write_counts(
         "alleles_in": scored + rejected,
         "scored": scored,
         "rejected": rejected,
+        "background": calibration.variants if calibration else 0,  # variants that quantiles compare with
         "scorers": entries,
     }
     write_json(value, folder / "scores.json", stamp)

@@ -80,11 +80,12 @@ def _strength(choice: Choice) -> str:
     """How the effect compares with the background; a signed quantile q leaves (1 - |q|) / 2 beyond it."""
     if choice.quantile is None:
         return "The scorer is not calibrated, so how unusual this effect is was not estimated."
-    share = (1 - abs(choice.quantile)) / 2
+    number = (1 - abs(choice.quantile)) / 2 * choice.background
     side = "high" if choice.quantile > 0 else "low"
+    many = f"about {number:,.0f}" if number >= 1 else "fewer than one"
     return (
-        f"On this track, about {share:.3%} of the common background variants score as {side} or {side}er "
-        f"(quantile {choice.quantile:+.4f})."
+        f"On this track, {many} of the {choice.background:,} common background variants score as {side} or "
+        f"{side}er (quantile {choice.quantile:+.4f})."
     )
 
 
