@@ -189,6 +189,11 @@ def test_halves_are_padded_apart() -> None:
     assert channels.index(USAGE, "mouse").tolist() == [0, 1, 3, 4]
     assert channels.mask(USAGE, "mouse").tolist() == [True, True, False, True, True, False]
     assert channels.strands(USAGE, "mouse").tolist() == [0, 0, -1, 1, 1, -1]
+    wide = Channels(("human", "mouse"), tables, {USAGE: 8})
+    assert wide.widths == {USAGE: 8} and wide.index(USAGE, "human").tolist() == [0, 1, 2, 4, 5, 6]
+    for heads in ({USAGE: 4}, {RNA: 6}):
+        with pytest.raises(ValueError, match=r"splice_site_usage: 6 tracks, but the model's head has [40]"):
+            Channels(("human", "mouse"), tables, heads)
 
 
 def test_means_and_widths(setup: Setup) -> None:

@@ -50,19 +50,25 @@ def _site_row(index: int) -> dict[str, Any]:
 class Channels:
     """Channel layout of a model over `organisms` (in model index order), from their track rows.
 
-    widths: channels of every head. index(output, organism): padded channel of every real channel.
+    heads: channels of the heads of an existing model, by output type, where they are more than the widest
+    organism has (the published model's are); ValueError where they are fewer. widths: channels of every
+    head. index(output, organism): padded channel of every real channel.
     """
 
     organisms: tuple[str, ...]
     tracks: Mapping[str, TrackRows]
+    heads: Mapping[str, int] = field(default_factory=dict)
     widths: dict[OutputType, int] = field(init=False)
 
     def __post_init__(self) -> None:
         widths = {}
         for output in OutputType:
-            counts = [len(self.tracks[o].get(output, [])) for o in self.organisms]
-            if max(counts, default=0):
-                widths[output] = max(counts)
+            count = max((len(self.tracks[o].get(output, [])) for o in self.organisms), default=0)
+            width = self.heads.get(output, 0) if self.heads else count
+            if width < count:
+                raise ValueError(f"{output}: {count} tracks, but the model's head has {width} channels")
+            if width:
+                widths[output] = width
         object.__setattr__(self, "widths", widths)
 
     def index(self, output: OutputType, organism: str) -> np.ndarray:
