@@ -36,7 +36,7 @@ class AlphaGenomePredictor:
             organism: {OutputType(o): rows for o, rows in info["tracks"][organism].items()}
             for organism in self.organisms
         }
-        self.channels = Channels(tuple(self.organisms), tracks)
+        self.channels = Channels(tuple(self.organisms), tracks, model.sizes.channels)
 
     @classmethod
     def open(cls, folder: str | Path, device: str | torch.device = "cpu") -> AlphaGenomePredictor:
