@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from megabase import alignment
+from megabase.predictors.junctions import unstack_junctions
 from megabase.scoring import formulas, masks
 
 VARIANTS = ("snv", "ins3", "del2", "mnv_ins")
@@ -33,7 +35,7 @@ def _offset(arrays, name: str) -> int:
 
 def _aligned(arrays, alt, name):
     _, before, after = arrays[f"{name}/variant"]
-    return masks.align_alternate(alt, _offset(arrays, name), len(before), len(after))
+    return alignment.align_alternate(alt, _offset(arrays, name), len(before), len(after))
 
 
 def _close(got: torch.Tensor, wanted: np.ndarray, **tolerance: float) -> None:
@@ -101,8 +103,7 @@ def test_polyadenylation(arrays, ref, alt):
 def test_junctions(arrays):
     positions, start = torch.from_numpy(arrays["junction/positions"]), int(arrays["interval_start"])
     before, after = (
-        formulas.unstack_junctions(torch.from_numpy(arrays[f"junction/{k}"]), positions, start)
-        for k in ("ref", "alt")
+        unstack_junctions(torch.from_numpy(arrays[f"junction/{k}"]), positions, start) for k in ("ref", "alt")
     )
     assert before.strands == tuple(arrays["junction/strand"])
     assert before.spans[:, 0].tolist() == arrays["junction/start"].tolist()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome, some_variants
 
+from megabase import alignment
 from megabase.scoring import masks
-from megabase.scoring.engine import Case, Engine, alternate_sites
+from megabase.scoring.engine import Case, Engine
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.variants import Variant
 
@@ -173,10 +174,10 @@ def test_positions_and_alignment_agree(ref_length, alt_length):
     """A value at the moved position of ALT is the value that the alignment puts at the REF position."""
     length, offset = 64, 20
     positions = torch.arange(-1, length)
-    moved = masks.alternate_positions(positions, offset, ref_length, alt_length, length)
+    moved = alignment.alternate_positions(positions, offset, ref_length, alt_length, length)
     assert moved[0] == -1 and moved.max() < length
     alt = torch.arange(length, dtype=torch.float32)
-    aligned = masks.align_alternate(alt[:, None], offset, ref_length, alt_length)[:, 0]
+    aligned = alignment.align_alternate(alt[:, None], offset, ref_length, alt_length)[:, 0]
     last_shared = offset + min(ref_length, alt_length) - 1
     for place in range(length):
         deleted = last_shared < place < offset + ref_length
@@ -200,5 +201,5 @@ def test_a_site_made_by_an_insertion_is_read_where_it_lies_on_alt():
     probabilities = torch.zeros(2, 64, 5)
     probabilities[1, 22, 0] = 0.9  # an inserted base is a donor
     sites = torch.tensor([[10, 20, 30], [20, -1, -1], [20, 63, -1], [-1, -1, -1]])
-    moved = alternate_sites(case, sites, probabilities)
+    moved = case.alternate_sites(sites, probabilities[1])
     assert moved.tolist() == [[10, 22, 33], [20, -1, -1], [20, -1, -1], [-1, -1, -1]]

@@ -8,7 +8,7 @@ import torch
 from scoring_stand_ins import ToyPredictor
 
 from megabase.augment import reverse_contacts, reverse_sites, reverse_tracks, reverse_usage
-from megabase.scoring.strands import BothStrands
+from megabase.predictors.strands import BothStrands
 from megabase.sequence import reverse_complement
 from megabase.spec import TRACK_OUTPUTS, OutputType
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,24 @@ from megabase.spec import OutputType
 
 _SCALED = ("scaled_1bp", "scaled_128bp", "logits")  # of use to losses only
 _UNPADDED = ("positions",)  # have no channel axis
+Asked = Mapping[OutputType, Sequence[int]]  # channels of an organism by output type, ascending
 
 
 class AlphaGenomePredictor:
     """A trained network in evaluation mode; predictions are in track units, without padded channels.
 
     info: the model's `model.json`. Splice junctions are predicted at `splice_positions`, or else at the
-    network's own likeliest sites.
+    network's own likeliest sites: at most `max_sites` of a class, above the probability `site_threshold`.
     """
+
+    selects_channels = True
 
     def __init__(self, model: AlphaGenome, info: dict[str, Any], device: str | torch.device = "cpu") -> None:
         self.model, self.info, self.device = model.eval().requires_grad_(False), info, torch.device(device)
         self.name: str = info["name"]
         self.window: int = info["window"]
         self.organisms: list[str] = list(info["organisms"])
+        self.max_sites, self.site_threshold = model.sizes.max_sites, model.sizes.site_threshold
         tracks = {
             organism: {OutputType(o): rows for o, rows in info["tracks"][organism].items()}
             for organism in self.organisms
@@ -57,17 +61,29 @@ class AlphaGenomePredictor:
         *,
         outputs: Sequence[OutputType] | None = None,
         splice_positions: Tensor | None = None,
+        channels: Asked | None = None,
     ) -> Predictions:
-        """Predictions as in `megabase.predictors.base.Predictor.predict`, on the model's device."""
+        """Predictions as in `megabase.predictors.base.Predictor.predict`, on the model's device.
+
+        channels: of these output types only these channels are computed and returned (not of splice sites).
+        """
         codes, index, wanted = self._request(codes, organism, outputs)
+        chosen = self._chosen(channels, organism)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
-        raw = self.model(one_hot(codes), index, outputs=wanted, splice_positions=splice_positions)
-        return self._in_track_units(raw, index, organism)
+        raw = self.model(
+            one_hot(codes), index, outputs=wanted, splice_positions=splice_positions, channels=chosen
+        )
+        return self._in_track_units(raw, index, organism, chosen)
 
     @torch.inference_mode()
     def predict_with_junctions(
-        self, codes: np.ndarray | Tensor, organism: str, *, outputs: Sequence[OutputType]
+        self,
+        codes: np.ndarray | Tensor,
+        organism: str,
+        *,
+        outputs: Sequence[OutputType],
+        channels: Asked | None = None,
     ) -> tuple[Predictions, Callable[[list[int], Tensor], Tensor]]:
         """As `predict` (without junctions), and a function that reads junctions of the same sequences.
 
@@ -76,6 +92,7 @@ class AlphaGenomePredictor:
         second pass.
         """
         codes, index, wanted = self._request(codes, organism, outputs)
+        chosen = self._chosen(channels, organism)
         model, sequence = self.model, one_hot(codes)
         tokens, skips = model.encode(sequence)
         tokens, pair = model.transform(tokens, index)
@@ -84,11 +101,12 @@ class AlphaGenomePredictor:
         def junctions(rows: list[int], positions: Tensor) -> Tensor:
             part = Embeddings(kept.bp1[rows], None, None)
             output = [OutputType.SPLICE_JUNCTIONS]
-            raw = model.predict_heads(part, index[rows], output, positions.to(self.device))
-            found = self._in_track_units(raw, index[rows], organism)
+            raw = model.predict_heads(part, index[rows], output, positions.to(self.device), chosen)
+            found = self._in_track_units(raw, index[rows], organism, chosen)
             return found[OutputType.SPLICE_JUNCTIONS]["values"]
 
-        return self._in_track_units(model.predict_heads(kept, index, wanted), index, organism), junctions
+        raw = model.predict_heads(kept, index, wanted, channels=chosen)
+        return self._in_track_units(raw, index, organism, chosen), junctions
 
     def _request(
         self, codes: np.ndarray | Tensor, organism: str, outputs: Sequence[OutputType] | None
@@ -100,16 +118,27 @@ class AlphaGenomePredictor:
         index = torch.full((len(codes),), self.organisms.index(organism), device=self.device)
         return codes, index, wanted
 
-    def _in_track_units(self, raw: Predictions, index: Tensor, organism: str) -> Predictions:
-        unscaled = self.model.unscale(raw, index)
-        return {output: self._own_channels(output, unscaled[output], organism) for output in raw}
+    def _chosen(self, channels: Asked | None, organism: str) -> dict[OutputType, Tensor]:
+        """The model's channels int64 [P], on the device, of the organism's own."""
+        return {
+            output: torch.from_numpy(self.channels.index(output, organism)[list(own)]).to(self.device)
+            for output, own in (channels or {}).items()
+        }
 
-    def _own_channels(self, output: OutputType, found: dict[str, Tensor], organism: str) -> dict[str, Tensor]:
-        """Drop the losses' own values and the channels that the organism does not have."""
+    def _in_track_units(
+        self, raw: Predictions, index: Tensor, organism: str, chosen: Mapping[OutputType, Tensor]
+    ) -> Predictions:
+        unscaled = self.model.unscale(raw, index, chosen)
+        return {o: self._own_channels(o, unscaled[o], organism, o in chosen) for o in raw}
+
+    def _own_channels(
+        self, output: OutputType, found: dict[str, Tensor], organism: str, chosen: bool
+    ) -> dict[str, Tensor]:
+        """Drop the losses' own values and, unless chosen ones were computed, padded channels."""
         channels = self.channels.index(output, organism)
         whole = len(channels) == self.channels.widths[output]
         index = torch.from_numpy(channels).to(self.device)
         kept = {name: value for name, value in found.items() if name not in _SCALED}
-        if whole:
+        if whole or chosen:
             return kept
         return {n: v if n in _UNPADDED else v.index_select(-1, index) for n, v in kept.items()}

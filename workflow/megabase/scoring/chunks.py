@@ -64,7 +64,7 @@ def score_variants(
     """
     from megabase.genome import Genes, Genome
     from megabase.predictors.base import load_predictor
-    from megabase.scoring.strands import BothStrands
+    from megabase.predictors.strands import BothStrands
 
     predictor = load_predictor(model_dir, device)
     if settings.reverse_complement:

@@ -7,7 +7,7 @@ nothing but its window, the genes and the model. Source: AlphaGenome Methods (va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from megabase.alignment import align_alternate, alternate_sites, window_start
+from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
 from megabase.scoring import formulas
-from megabase.scoring.masks import (
-    align_alternate,
-    alternate_positions,
-    centre_span,
-    select_splice_sites,
-    span_mask,
-    window_start,
-)
+from megabase.scoring.masks import centre_span, select_splice_sites, span_mask
 from megabase.scoring.scorers import Part, Scorer, scorer_tracks
 from megabase.spec import OUTPUTS, PAIR, Kind, OutputType
 
@@ -35,7 +30,6 @@ SITE_THRESHOLD = 0.1  # probability from which a position is a candidate splice 
 MIN_POLYA_SHARE = 0.8  # of a gene's polyadenylation sites must lie in the window
 
 Predictions = dict[OutputType, dict[str, Tensor]]
-Junctions = Callable[[list[int], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,6 +61,10 @@ class Case:
     def align(self, alt: Tensor) -> Tensor:
         """ALT predictions [S, ...] on the positions of REF."""
         return align_alternate(alt, self.offset, len(self.variant.ref), len(self.variant.alt))
+
+    def alternate_sites(self, positions: Tensor, alt: Tensor) -> Tensor:
+        """Where splice sites [4, K] of REF are read on ALT, of class probabilities [S, 5]."""
+        return alternate_sites(positions, alt, self.offset, len(self.variant.ref), len(self.variant.alt))
 
 
 class Engine:
@@ -142,24 +140,11 @@ class Engine:
 
     # --- splice junctions: read at the sites that the first predictions show
 
-    def predict(self, codes: Tensor, outputs: Sequence[OutputType]) -> tuple[Predictions, Junctions]:
-        """Predictions of a batch, and `(rows, positions) -> values` that reads junctions of its sequences.
+    def predict(self, codes: Tensor, outputs: Sequence[OutputType]) -> tuple[Predictions, Reader]:
+        """Predictions of a batch, and what reads junctions of its sequences."""
+        return predict_with_junctions(self.predictor, codes, self.organism, outputs)
 
-        A predictor with `predict_with_junctions` reads them from what it kept; any other is run again.
-        """
-        if hasattr(self.predictor, "predict_with_junctions"):
-            return self.predictor.predict_with_junctions(codes, self.organism, outputs=outputs)
-
-        def again(rows: list[int], positions: Tensor) -> Tensor:
-            output = OutputType.SPLICE_JUNCTIONS
-            found = self.predictor.predict(
-                codes[rows], self.organism, outputs=[output], splice_positions=positions
-            )
-            return found[output]["values"]
-
-        return self.predictor.predict(codes, self.organism, outputs=outputs), again
-
-    def predict_junctions(self, cases: list[Case], predictions: Predictions, junctions: Junctions) -> None:
+    def predict_junctions(self, cases: list[Case], predictions: Predictions, junctions: Reader) -> None:
         """Fill `case.junctions` of the cases with genes; positions of a class are at most 256."""
         cases = [c for c in cases if self.annotation and self.annotation.coding(c.overlaps)]
         size = max(1, self.settings.batch_size // 2)
@@ -167,7 +152,9 @@ class Engine:
         for first in range(0, len(cases), size):
             part = cases[first : first + size]
             places = [self.splice_positions(case, probabilities) for case in part]
-            moved = [alternate_sites(c, p, probabilities) for c, p in zip(part, places, strict=True)]
+            moved = [
+                c.alternate_sites(p, probabilities[c.alt_index]) for c, p in zip(part, places, strict=True)
+            ]
             rows = [i for case in part for i in (case.ref_index, case.alt_index)]
             positions = _stack_padded([p for pair in zip(places, moved, strict=True) for p in pair])
             values = junctions(rows, positions)
@@ -241,7 +228,7 @@ class Engine:
         if case.junctions is None:
             return self._nothing(scorer)
         ref, alt, positions = case.junctions
-        before, after = (formulas.unstack_junctions(x.cpu(), positions, case.start) for x in (ref, alt))
+        before, after = (unstack_junctions(x.cpu(), positions, case.start) for x in (ref, alt))
         change = formulas.junction_score(before.values, after.values)
         strands = np.array(before.strands)
         raw, genes, spans = [change[:0]], [], [before.spans[:0]]
@@ -282,23 +269,6 @@ class Engine:
         channels = len(self._strands[scorer.name])
         spans = torch.zeros(0, 2, dtype=torch.int64) if scorer.part is Part.JUNCTIONS else None
         return Rows(torch.zeros(0, channels), [], spans)
-
-
-def alternate_sites(case: Case, positions: Tensor, probabilities: Tensor) -> Tensor:
-    """Where sites int64 [4, K] of REF are read on ALT; -1 where ALT's window has no such place.
-
-    The base before an insertion stands for the inserted bases too: it is read at the likeliest of them.
-    probabilities [B, S, 5] of the batch.
-    """
-    v = case.variant
-    alt = probabilities[case.alt_index][:, :4].float().cpu()
-    moved = alternate_positions(positions, case.offset, len(v.ref), len(v.alt), len(alt))
-    inserted = len(v.alt) - len(v.ref)
-    if inserted <= 0:
-        return moved
-    anchor = case.offset + len(v.ref) - 1
-    best = anchor + alt[anchor : anchor + inserted + 1].argmax(0)
-    return torch.where(positions == anchor, best.unsqueeze(-1), moved)
 
 
 def _strands(rows: list[dict]) -> np.ndarray:

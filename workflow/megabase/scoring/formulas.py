@@ -7,7 +7,6 @@ Source: AlphaGenome Methods (variant scoring) and the published scorer definitio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -120,35 +119,6 @@ def polyadenylation_score(ref: Tensor, alt: Tensor, windows: Tensor) -> Tensor:
     proximal = ratio.cumsum(0)[:-1]
     distal = ratio.flip(0).cumsum(0).flip(0)[1:]
     return torch.log2((n - k) / k * proximal / distal).abs().amax(0)
-
-
-@dataclass(frozen=True)
-class Junctions:
-    """Junctions of one window: spans int64 [J, 2] (introns, half-open), strand (+/-), values [J, B]."""
-
-    spans: Tensor
-    strands: tuple[str, ...]
-    values: Tensor
-
-
-def unstack_junctions(values: Tensor, positions: Tensor, start: int) -> Junctions:
-    """Junctions of a prediction [K, K, 2B] (donor x acceptor; + half, then - half) at positions [4, K].
-
-    Every pair of a donor and an acceptor in transcription order is one junction, by donor, then acceptor, +
-    strand first. Positions are window offsets, -1 is padding; `start` is the window's first base.
-    """
-    half = values.shape[-1] // 2
-    spans, strands, rows = [], [], []
-    for s, strand in enumerate("+-"):
-        donor, acceptor = positions[2 * s].long()[:, None], positions[2 * s + 1].long()[None, :]
-        ordered = donor < acceptor if strand == "+" else acceptor < donor
-        d, a = torch.where(ordered & (donor >= 0) & (acceptor >= 0))
-        donor, acceptor = donor[d, 0], acceptor[0, a]
-        ends = (donor + 1, acceptor) if strand == "+" else (acceptor + 1, donor)
-        spans.append(torch.stack(ends, -1) + start)
-        strands += [strand] * len(d)
-        rows.append(values[d, a, s * half : (s + 1) * half])
-    return Junctions(torch.cat(spans), tuple(strands), torch.cat(rows))
 
 
 def junction_score(ref: Tensor, alt: Tensor) -> Tensor:
