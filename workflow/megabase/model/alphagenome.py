@@ -29,6 +29,7 @@ from megabase.model.heads import (
 from megabase.model.layers import Embed, fan_in_sigma, truncated_normal
 from megabase.model.scaling import unscale_predictions
 from megabase.model.sizes import Sizes
+from megabase.parallel import Sharded
 from megabase.seeds import torch_generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
@@ -49,8 +50,11 @@ class Embeddings:
     pair: Tensor | None
 
 
-class AlphaGenome(nn.Module):
+class AlphaGenome(Sharded):
     """AlphaGenome at any sizes. Submodules carry the names of the published checkpoint.
+
+    Where a window is split over ranks (`parallel.attach`), every rank calls with its part of the sequence and
+    gets its part of the predictions: positions, tokens, rows of contact maps, and junctions whole.
 
     seed: draws the initial parameters, each from a generator of its own name, so that a parameter's
     start does not depend on which others exist; None leaves them unset, for a caller who loads them.
@@ -212,7 +216,7 @@ class AlphaGenome(nn.Module):
         with torch.no_grad():
             logits = self.head_of(OutputType.SPLICE_SITES)(bp1, organism)
             found = site_predictions(OutputType.SPLICE_SITES, logits)["probabilities"]
-        return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold)
+        return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold, self.layout)
 
     def set_track_means(self, output_type: OutputType, means: Tensor) -> None:
         """Set the mean of non-zero bases of every track, float [n_organisms, P]; NaN or 0 counts as 1."""

@@ -16,6 +16,7 @@ from megabase.model.convolution import block_name
 from megabase.model.layers import LayerNorm, Linear, RMSBatchNorm, gelu_tanh, rope_angles, rotate
 from megabase.model.pair import TOKENS_PER_BIN, PairUpdateBlock
 from megabase.model.sizes import Sizes
+from megabase.parallel import Sharded
 
 SOFT_CAP = 5.0
 
@@ -33,8 +34,8 @@ class AttentionBiasBlock(nn.Module):
         return self.linear(gelu_tanh(self.rms_batch_norm(pair))).permute(0, 3, 1, 2)
 
 
-class MHABlock(nn.Module):
-    """Multi-query attention between two norms."""
+class MHABlock(Sharded):
+    """Multi-query attention between two norms: own queries to the keys and values of the whole window."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class MHABlock(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """q [B, T, H, C], k [B, T, C], v [B, T, V], bias [B, H, Q, Q] -> [B, T, H, V].
+        """q [B, t, H, C], k [B, T, C], v [B, T, V], bias [B, H, q, Q] -> [B, t, H, V]; t, q: this rank's.
 
         The soft cap applies to the logits after the bias; logits and softmax are float32.
         """
@@ -67,9 +68,10 @@ class MHABlock(nn.Module):
         h = self.rms_batch_norm(x)
         q = self.norm_q(self.q_layer(h).unflatten(-1, (self.heads, -1)))
         k, v = self.norm_k(self.k_layer(h)), self.norm_v(self.v_layer(h))
-        positions = torch.arange(x.shape[1], device=x.device)
+        positions = torch.arange(x.shape[1], device=x.device) + self.layout.offset(x.shape[1])
         cos, sin = rope_angles(positions, k.shape[-1], self.max_position)
         q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin)
+        k, v = self.layout.gather(k, 1), self.layout.gather(v, 1)
         y = self.linear_embedding(self.attend(q, k, v, bias).flatten(-2))
         return self.dropout(self.rms_batch_norm_1(y))
 

@@ -12,12 +12,21 @@ from torch import Tensor, nn
 
 from megabase.model.layers import GELU_SLOPE, Linear, RMSBatchNorm
 from megabase.model.sizes import N_DOWNSAMPLE, Sizes
+from megabase.parallel import Layout, Sharded
 
 WIDTH = 5  # bases that a residual convolution sees
 STEM_WIDTH = 15
 
 
-class Conv1D(nn.Module):
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, layout: Layout) -> Tensor:
+    """[B, in, S] with weight [out, in, width] -> [B, out, S]; beyond a part lie its neighbours."""
+    reach = weight.shape[-1] // 2
+    if layout.split:
+        return F.conv1d(layout.halo(x, reach), weight, bias)
+    return F.conv1d(x, weight, bias, padding=reach)
+
+
+class Conv1D(Sharded):
     """Plain convolution, w [width, in, out], same length."""
 
     def __init__(self, n_in: int, n_out: int, width: int) -> None:
@@ -28,10 +37,10 @@ class Conv1D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, S] -> [B, out, S]."""
         weight = self.w.permute(2, 1, 0).to(x.dtype)
-        return F.conv1d(x, weight, self.b.to(x.dtype), padding=self.w.shape[0] // 2)
+        return convolve(x, weight, self.b.to(x.dtype), self.layout)
 
 
-class StandardizedConv1D(nn.Module):
+class StandardizedConv1D(Sharded):
     """Convolution whose weights are centred and scaled to unit variance per output channel."""
 
     def __init__(self, n_in: int, n_out: int, width: int) -> None:
@@ -49,7 +58,7 @@ class StandardizedConv1D(nn.Module):
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, S] -> [B, out, S] of gain * x."""
         weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
-        return F.conv1d(x, weight, self.bias.to(x.dtype), padding=self.w.shape[0] // 2)
+        return convolve(x, weight, self.bias.to(x.dtype), self.layout)
 
 
 class ConvBlock(nn.Module):

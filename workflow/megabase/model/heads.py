@@ -21,6 +21,7 @@ from megabase.model.layers import (
     rotate,
 )
 from megabase.model.sizes import Sizes
+from megabase.parallel import SINGLE, Layout, Sharded
 from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType, SiteClass
 
 JUNCTION_CHUNK = 1 << 24  # elements of a junction feature tensor that are alive at once
@@ -62,7 +63,7 @@ class OutputEmbedder1(nn.Module):
         return (F.silu(scaled) * (1 / GELU_SLOPE)).transpose(1, 2)
 
 
-class OutputPair(nn.Module):
+class OutputPair(Sharded):
     """Pair output embedding: made symmetric, normalized."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -72,7 +73,7 @@ class OutputPair(nn.Module):
 
     def forward(self, pair: Tensor, organism: Tensor) -> Tensor:
         """[B, Q, Q, C] -> [B, Q, Q, C]."""
-        y = self.layer_norm((pair + pair.transpose(1, 2)) / 2)
+        y = self.layer_norm((pair + self.layout.transpose(pair)) / 2)
         return gelu_sigmoid(y + self.embed(organism)[:, None, None].to(y.dtype))
 
 
@@ -172,7 +173,7 @@ def site_predictions(output_type: OutputType, logits: Tensor) -> dict[str, Tenso
     return {"logits": logits, "probabilities": probabilities}
 
 
-class JunctionHead(nn.Module):
+class JunctionHead(Sharded):
     """Counts of every donor with every acceptor, by biosample and strand.
 
     A site is its 1-bp embedding, mapped, scaled and shifted by biosample and turned by its position; a
@@ -215,6 +216,16 @@ class JunctionHead(nn.Module):
             parts.append(F.softplus(torch.einsum("bdtc,batc->bdat", left, right)))
         return torch.cat(parts, -1)
 
+    def _at_sites(self, x: Tensor, organism: Tensor, positions: Tensor) -> Tensor:
+        """Mapped embeddings [B, N, hidden] at positions int64 [B, N] of the window, whoever has them."""
+        local = positions - self.layout.offset(x.shape[1])
+        index = local.clamp(0, x.shape[1] - 1) if self.layout.split else local
+        h = self.multi_organism_linear(x.gather(1, index[..., None].expand(-1, -1, x.shape[-1])), organism)
+        if not self.layout.split:
+            return h
+        own = (local >= 0) & (local < x.shape[1])
+        return self.layout.row_total(torch.where(own[..., None], h, 0).float()).to(h.dtype)
+
     def forward(
         self, x: Tensor, organism: Tensor, positions: Tensor, channels: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -228,8 +239,7 @@ class JunctionHead(nn.Module):
             plus = channels < self.biosamples
             chosen = (channels[plus], channels[~plus] - self.biosamples)
         safe = positions.clamp_min(0)
-        index = safe.flatten(1)[..., None].expand(-1, -1, x.shape[-1])
-        h = self.multi_organism_linear(x.gather(1, index), organism).unflatten(1, positions.shape[1:])
+        h = self._at_sites(x, organism, safe.flatten(1)).unflatten(1, positions.shape[1:])
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         strands = zip(kinds, chosen, strict=True)
         values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)
@@ -245,13 +255,18 @@ def junction_mask(positions: Tensor, biosamples: int) -> Tensor:
     return torch.stack((plus, minus), -1).repeat_interleave(biosamples, -1)
 
 
-def choose_sites(probabilities: Tensor, n: int, threshold: float) -> Tensor:
+def choose_sites(probabilities: Tensor, n: int, threshold: float, layout: Layout = SINGLE) -> Tensor:
     """Positions int64 [B, 4, K] of the likeliest sites of each class, ascending, -1 padded at the end.
 
     probabilities [B, S, 5]; K = min(n, S); sites at or below `threshold` are left out.
     """
-    length = probabilities.shape[1]
-    values, index = probabilities[..., : SiteClass.NONE].transpose(1, 2).topk(min(n, length), dim=-1)
+    part = probabilities.shape[1]
+    length = part * layout.sequence_ranks
+    values, index = probabilities[..., : SiteClass.NONE].transpose(1, 2).topk(min(n, part), dim=-1)
+    if layout.split:  # the likeliest of every rank's likeliest
+        values, index = layout.gather(values, -1), layout.gather(index + layout.offset(part), -1)
+        values, best = values.topk(min(n, length), dim=-1)
+        index = index.gather(-1, best)
     ordered = index.masked_fill(values <= threshold, length).sort(-1).values
     return ordered.masked_fill(ordered == length, -1)
 

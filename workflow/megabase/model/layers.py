@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from megabase.parallel import SINGLE, Layout, Sharded
+
 EPSILON = 1e-5
 EMA_DECAY = 0.9
 GELU_SLOPE = 1.702
@@ -60,7 +62,7 @@ class Embed(nn.Module):
 
 
 class BatchNormalize(torch.autograd.Function):
-    """y = x * scale / sqrt(mean square of x + 1e-5) + offset, with batch statistics.
+    """y = x * scale / sqrt(mean square of x + 1e-5) + offset, with the statistics of all ranks' batch.
 
     One function rather than a chain of operations, because the chain reads and writes the long tensors
     near 1 bp about twice as often in its backward pass.
@@ -68,30 +70,36 @@ class BatchNormalize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, scale: Tensor, offset: Tensor, axis: int
+        ctx: torch.autograd.function.FunctionCtx,
+        x: Tensor,
+        scale: Tensor,
+        offset: Tensor,
+        axis: int,
+        layout: Layout = SINGLE,
     ) -> tuple[Tensor, Tensor]:
         """(y, mean square float32); scale has x's rank, offset broadcasts to x."""
         axes = [a for a in range(x.ndim) if a != axis % x.ndim]
-        count = x.numel() // x.shape[axis]
+        count = x.numel() // x.shape[axis] * layout.ranks
         dtype = torch.promote_types(x.dtype, torch.float32)
-        square = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=dtype).square() / count
+        square = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=dtype).square()
+        square = layout.total(square) / count
         inverse = torch.rsqrt(square + EPSILON)
         ctx.save_for_backward(x, scale, inverse)
-        ctx.axes, ctx.count, ctx.offset_shape = axes, count, offset.shape
+        ctx.axes, ctx.count, ctx.offset_shape, ctx.layout = axes, count, offset.shape, layout
         ctx.mark_non_differentiable(square)
         return torch.addcmul(offset.to(x.dtype), x, (scale * inverse).to(x.dtype)), square
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, _: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Gradients of x, scale and offset."""
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Gradients of x, and this rank's share of those of scale and offset."""
         x, scale, inverse = ctx.saved_tensors
         dot = sum_products(gradient, x, ctx.axes).to(inverse.dtype)
         gain = (scale * inverse).to(x.dtype)
-        pull = (-dot * scale * inverse.pow(3) / ctx.count).to(x.dtype)
+        pull = (-ctx.layout.total(dot) * scale * inverse.pow(3) / ctx.count).to(x.dtype)
         to_offset = gradient.sum_to_size(ctx.offset_shape)
-        return torch.addcmul(gradient * gain, x, pull), dot * inverse, to_offset.to(scale.dtype), None
+        return torch.addcmul(gradient * gain, x, pull), dot * inverse, to_offset.to(scale.dtype), None, None
 
 
 def sum_products(a: Tensor, b: Tensor, axes: list[int]) -> Tensor:
@@ -102,11 +110,11 @@ def sum_products(a: Tensor, b: Tensor, axes: list[int]) -> Tensor:
     return (a.to(torch.promote_types(a.dtype, torch.float32)) * b).sum(axes, keepdim=True)
 
 
-class RMSBatchNorm(nn.Module):
+class RMSBatchNorm(Sharded):
     """Batch norm without mean subtraction: x * scale / sqrt(mean square + 1e-5) + offset.
 
-    In training the mean square of each channel is taken over batch and positions, and its running
-    average (decay 0.9) is kept for evaluation. ndim: rank of the published parameters, (1, .., 1, C).
+    In training the mean square of each channel is taken over batch and positions (of all ranks), and its
+    running average (decay 0.9) is kept for evaluation. ndim: rank of the published parameters, (1, .., 1, C).
     """
 
     def __init__(self, channels: int, ndim: int = 3) -> None:
@@ -131,7 +139,7 @@ class RMSBatchNorm(nn.Module):
         if not self.training:
             gain = scale * torch.rsqrt(self.var_ema.view(shape) + EPSILON)
             return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))
-        y, square = BatchNormalize.apply(x, scale, offset, axis)
+        y, square = BatchNormalize.apply(x, scale, offset, axis, self.layout)
         with torch.no_grad():
             self.var_ema.mul_(EMA_DECAY).add_(square.view_as(self.var_ema), alpha=1 - EMA_DECAY)
         return y

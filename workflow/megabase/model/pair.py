@@ -1,5 +1,6 @@
 """The pair stack: what every two 2,048-bp bins have to do with each other. Tensors are [B, Q, Q, C].
 
+Where a window is split, a rank holds its rows, [B, q, Q, C].
 Source: AlphaGenome preprint, Methods, pair update block.
 """
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from megabase.model.layers import LayerNorm, Linear, gelu_tanh
 from megabase.model.sizes import Sizes
+from megabase.parallel import Sharded
 from megabase.spec import PAIR, TOKEN
 
 TOKENS_PER_BIN = PAIR // TOKEN
@@ -32,13 +34,16 @@ def central_mask_features(length: int, n_features: int, mask_tokens: int) -> Ten
 
 
 def relative_shift(x: Tensor) -> Tensor:
-    """[B, H, Q, 2 Q] by (query, distance) -> [B, H, Q, Q] by (query, key): distance = key - query."""
-    length = x.shape[-2]
-    flat = x.flatten(-2)[..., length:]  # row i now starts one column earlier than row i - 1
-    return flat.unflatten(-1, (length, 2 * length - 1))[..., :length]
+    """[B, H, q, Q + q] by (query, distance) -> [B, H, q, Q] by (query, key): distance = key - query.
+
+    The first distance is -q seen from the first query.
+    """
+    rows, width = x.shape[-2:]
+    flat = x.flatten(-2)[..., rows:]  # row i now starts one column earlier than row i - 1
+    return flat.unflatten(-1, (rows, width - 1))[..., : width - rows]
 
 
-class SequenceToPairBlock(nn.Module):
+class SequenceToPairBlock(Sharded):
     """Tokens to a pair tensor: many-headed products of bins with relative positions."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -63,17 +68,23 @@ class SequenceToPairBlock(nn.Module):
         return self.linear_pos_features(features.to(like)).unflatten(-1, (self.heads, -1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, T, C] -> [B, Q, Q, pair channels]."""
+        """[B, t, C] -> [B, q, Q, pair channels]: own rows; the columns are the bins of the whole window."""
         x = self.norm_seq2pair(tokens.unflatten(1, (-1, TOKENS_PER_BIN)).mean(2))
+        every = self.layout.gather(x, 1)
+        rows, length = x.shape[1], every.shape[1]
+        first = self.layout.offset(rows)
         q = self.linear_q(x).unflatten(-1, (self.heads, -1))
-        k = self.linear_k(x).unflatten(-1, (self.heads, -1))
-        positions = self.positions(x.shape[1], x)
-        by_q = relative_shift(torch.einsum("bqhc,phc->bhqp", q + self.q_r_bias.to(q.dtype), positions))
+        k = self.linear_k(every).unflatten(-1, (self.heads, -1))
+        positions = self.positions(length, x)
+        near = positions[length - first - rows : 2 * length - first]  # distances seen from own rows
+        by_q = relative_shift(torch.einsum("bqhc,phc->bhqp", q + self.q_r_bias.to(q.dtype), near))
         by_k = relative_shift(torch.einsum("bkhc,phc->bhkp", k + self.k_r_bias.to(k.dtype), positions))
-        product = torch.einsum("bqhc,bkhc->bhqk", q, k) + 0.5 * (by_q + by_k.transpose(-1, -2))
-        active = gelu_tanh(x)
+        by_k = by_k[..., first : first + rows].transpose(-1, -2)
+        product = torch.einsum("bqhc,bkhc->bhqk", q, k) + 0.5 * (by_q + by_k)
+        active = gelu_tanh(every)
         pair = self.linear_pair(product.permute(0, 2, 3, 1))
-        pair = pair + self.linear_y_q(active)[:, :, None] + self.linear_y_k(active)[:, None, :]
+        pair = pair + self.linear_y_q(active[:, first : first + rows])[:, :, None]
+        pair = pair + self.linear_y_k(active)[:, None, :]
         return self.dropout(pair)
 
 
