@@ -12,17 +12,16 @@ from test_report_page import make_config, make_results
 
 from megabase.config import ScoringSettings
 from megabase.files import Stamp, write_json
+from megabase.locus import rows_of_genes, thin, track_label
 from megabase.report.blocks import count, number, plural, with_interval
-from megabase.report.explanation import Explanation, track_label
+from megabase.report.explanation import Explanation
 from megabase.report.figures_benchmark import benchmark_label, best_rows, chance, row_label
 from megabase.report.figures_locus import (
     contact_panels,
     locus_figure,
     logo_heights,
     mutagenesis_figure,
-    rows_of_genes,
     substitution_effects,
-    thin,
     zoom_figure,
 )
 from megabase.report.figures_tracks import (
@@ -34,11 +33,12 @@ from megabase.report.figures_tracks import (
 )
 from megabase.report.figures_training import loss_curves, smooth
 from megabase.report.inputs import find_inputs
-from megabase.report.style import colours, family, family_order, in_output_order, png, spread
+from megabase.report.style import colours, family, family_order, in_output_order, spread
 from megabase.scoring.engine import Engine
 from megabase.scoring.explain import Choice, explain
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS
+from megabase.style import png
 
 
 def _evaluation(rows: list[tuple]) -> pl.DataFrame:
@@ -159,10 +159,9 @@ def test_names_for_people() -> None:
     assert len(set(colours({"student", "x", "y"}).values())) == 3
     assert in_output_order(["splice_sites", "cage", "rna_seq", "cage"]) == ["rna_seq", "cage", "splice_sites"]
     assert (
-        track_label([{"target": "CTCF", "biosample_name": "liver", "strand": "-"}], 0)
-        == "CTCF, liver, − strand"
+        track_label({"target": "CTCF", "biosample_name": "liver", "strand": "-"}) == "CTCF, liver, − strand"
     )
-    assert track_label([], 0) == ""
+    assert track_label({}) == ""
 
 
 def test_numbers_for_people() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from megabase.report.style import DPI, png
+from megabase.style import DPI, png
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,10 @@ from typing import Any
 import numpy as np
 
 from megabase.files import FileError, read_json
+from megabase.locus import Lane, track_label
 from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
 
 SIDES = ("ref", "alt", "observed")
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One track of a locus figure: REF, ALT and observed values float [N], `bases` a value, of the window."""
-
-    output_type: str
-    label: str
-    bases: int
-    ref: np.ndarray
-    alt: np.ndarray
-    observed: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,11 @@ class Explanation:
             return Lane(output, "any class", bases, *sides)
         channel = self.channel(output, ref, alt)
         sides = [None if a is None else a[:, channel] for a in (ref, alt, observed)]
-        return Lane(output, track_label(self._rows(output), channel), bases, *sides)
+        return Lane(output, self._label(output, channel), bases, *sides)
+
+    def _label(self, output: str, channel: int) -> str:
+        rows = self._rows(output)
+        return track_label(rows[channel]) if channel < len(rows) else ""
 
     def _rows(self, output: str) -> Sequence[Mapping[str, Any]]:
         return self.info.get("tracks", {}).get(output, [])
@@ -126,13 +119,3 @@ class Explanation:
                 if row.get("name") == self.info.get("track"):
                     return row.get("biosample_name")
         return None
-
-
-def track_label(rows: Sequence[Mapping[str, Any]], channel: int) -> str:
-    """Biosample, target and strand of a track, as much of it as is known."""
-    if channel >= len(rows):
-        return ""
-    row = rows[channel]
-    strand = row.get("strand")
-    parts = [row.get("target"), row.get("biosample_name"), {"+": "+ strand", "-": "− strand"}.get(strand)]
-    return ", ".join(p for p in parts if p)

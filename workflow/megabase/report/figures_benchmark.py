@@ -11,18 +11,8 @@ from matplotlib.figure import Figure
 
 from megabase.benchmark.predictions import MATCHED
 from megabase.benchmark.results import ALL, BASELINE
-from megabase.report.style import (
-    BLUE,
-    FAINT,
-    GREY,
-    INK,
-    QUIET,
-    SKY,
-    interval_bar,
-    metric_label,
-    new_figure,
-    styled,
-)
+from megabase.report.style import interval_bar, metric_label
+from megabase.style import BLUE, FAINT, GREY, INK, QUIET, SKY, new_figure, styled
 
 BASELINE_LABELS = {
     "tss_distance": "distance to TSS",

@@ -9,132 +9,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from megabase.report.explanation import Explanation, Lane
-from megabase.report.style import (
+from megabase.locus import Lane, draw_contacts, draw_genes, draw_lane, lane_label, mark_variant, position_axis
+from megabase.report.explanation import Explanation
+from megabase.spec import ALPHABET, OutputType
+from megabase.style import (
     ALT_COLOUR,
     BASE_COLOURS,
     FAINT,
-    GREEN,
-    INK,
     OBSERVED_COLOUR,
     QUIET,
     REF_COLOUR,
-    label_of,
     new_figure,
     styled,
-)  # fmt: skip
-from megabase.spec import ALPHABET, SPLICE_OUTPUTS, OutputType
+)
 
-POINTS = 1500  # values drawn across a panel; more bases are averaged together
 ZOOM = 1024  # bases of the zoomed view
 LEAST_USE = 0.01  # junctions used less than this share of the most used one are not drawn
-
-
-def thin(values: np.ndarray, points: int = POINTS, *, peaks: bool = False) -> np.ndarray:
-    """Values [N] in runs, so that at most `points` are left: the mean of each run, or its largest if `peaks`.
-
-    Missing values are left out; a run of nothing else is missing.
-    """
-    run = -(-len(values) // points)
-    if run <= 1:
-        return values.astype(float)
-    padded = np.full(-(-len(values) // run) * run, np.nan)
-    padded[: len(values)] = values
-    blocks = padded.reshape(-1, run)
-    if peaks:
-        return np.fmax.reduce(blocks, axis=1)
-    counts = np.isfinite(blocks).sum(1)
-    total = np.where(np.isfinite(blocks), blocks, 0).sum(1)
-    return np.divide(total, counts, out=np.full(len(total), np.nan), where=counts > 0)
-
-
-def _draw_lane(axes: Axes, lane: Lane, offset: int, first: int, last: int) -> None:
-    """One track from base `first` to `last` of a window that starts at `offset` (all on the chromosome)."""
-    i, j = (first - offset) // lane.bases, -(-(last - offset) // lane.bases)
-    peaks = lane.output_type in SPLICE_OUTPUTS  # a site is one base: a mean over its neighbours would hide it
-    ref, alt = thin(lane.ref[i:j], peaks=peaks), thin(lane.alt[i:j], peaks=peaks)
-    x = offset + lane.bases * (i + (np.arange(len(ref)) + 0.5) * (j - i) / len(ref))
-    top = np.nanmax(np.concatenate([ref, alt, [1e-6]]))
-    if lane.observed is not None:
-        seen = thin(lane.observed[i:j], peaks=peaks)
-        axes.fill_between(x, seen, color=OBSERVED_COLOUR, linewidth=0, step="mid")
-        if np.isfinite(seen).any():
-            top = max(top, min(np.nanmax(seen), 2.5 * top))  # one spike must not flatten the rest
-    axes.plot(x, ref, color=REF_COLOUR, linewidth=1.0, drawstyle="steps-mid")
-    axes.plot(x, alt, color=ALT_COLOUR, linewidth=1.0, drawstyle="steps-mid", alpha=0.9)
-    axes.set_ylim(0, 1.12 * top)
-    axes.set_yticks([0, top], ["0", f"{top:,.0f}" if top >= 10 else f"{top:.2g}"], fontsize=7)
-    title = f"{label_of(lane.output_type)}\n{lane.label}" if lane.label else label_of(lane.output_type)
-    _lane_label(axes, title)
-    axes.tick_params(labelbottom=False, bottom=False)
-
-
-def _lane_label(axes: Axes, text: str) -> None:
-    """Name of a lane, right aligned at one place in every lane whatever the width of its numbers."""
-    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
-    axes.yaxis.set_label_coords(-0.055, 0.5)
-
-
-def rows_of_genes(genes: Sequence[Mapping[str, Any]], gap: int) -> list[int]:
-    """Row of each gene so that no two of a row come closer than `gap` bases."""
-    ends: list[int] = []
-    rows = []
-    for gene in sorted(genes, key=lambda g: (g["start"], g["end"])):
-        row = next((r for r, end in enumerate(ends) if gene["start"] >= end + gap), len(ends))
-        ends[row : row + 1] = [gene["end"]]
-        rows.append(row)
-    return rows
-
-
-def _draw_genes(
-    axes: Axes, genes: Sequence[Mapping[str, Any]], first: int, last: int, explained: str | None
-) -> None:
-    """Gene models between two bases: introns as lines, exons as boxes, the explained gene in green."""
-    shown = sorted(
-        (g for g in genes if g["end"] > first and g["start"] < last), key=lambda g: (g["start"], g["end"])
-    )
-    rows = rows_of_genes(shown, (last - first) // 12)
-    for gene, row in zip(shown, rows, strict=True):
-        colour = GREEN if gene["gene_id"] == explained else INK
-        left, right = max(gene["start"], first), min(gene["end"], last)
-        axes.plot([left, right], [-row, -row], color=colour, linewidth=1)
-        for start, end in gene.get("exons", []):
-            a, b = max(start, first), min(end, last)
-            if b > a:
-                axes.broken_barh([(a, max(b - a, (last - first) / 900))], (-row - 0.17, 0.34), color=colour)
-        arrow = "→" if gene["strand"] == "+" else "←" if gene["strand"] == "-" else ""
-        name = gene.get("gene_name") or gene["gene_id"]
-        axes.text(
-            (left + right) / 2,
-            -row + 0.24,
-            f"{name} {arrow}",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=colour,
-        )
-    if not shown:
-        axes.text(0.5, 0.5, "no genes here", transform=axes.transAxes, ha="center", va="center", color=QUIET)
-    axes.set_ylim(-max(rows, default=0) - 0.5, 0.8)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    _lane_label(axes, "genes")
-
-
-def _mark_variant(grid: Sequence[Axes], first: int, last: int, position: int, length: int) -> None:
-    for axes in grid:
-        axes.axvspan(position, position + length, color=ALT_COLOUR, alpha=0.5, linewidth=0.8, zorder=0)
-        axes.set_xlim(first, last)
-
-
-def _position_axis(axes: Axes, chrom: str) -> None:
-    """Axis of positions with round 1-based numbers, as browsers and VCFs count."""
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = axes.get_xlim()
-    ticks = [at for at in MaxNLocator(6, integer=True).tick_values(low + 1, high + 1) if low < at - 1 < high]
-    axes.set_xticks([at - 1 for at in ticks], [f"{int(at):,}" for at in ticks])
-    axes.set_xlabel(f"position on {chrom} (bp, 1-based)")
 
 
 def _legend(figure: Figure) -> None:
@@ -155,13 +45,13 @@ def _stack(figure: Any, explanation: Explanation, lanes: Sequence[Lane], first: 
     heights = [1.0] * len(lanes) + [1.1] * bool(arcs) + [1.1]
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for lane, panel in zip(lanes, axes, strict=False):
-        _draw_lane(panel, lane, explanation.start, first, last)
+        draw_lane(panel, lane, explanation.start, first, last)
     if arcs:
         _draw_junctions(axes[-2], arcs)
-    _draw_genes(axes[-1], explanation.info.get("genes", []), first, last, explanation.info.get("gene_id"))
+    draw_genes(axes[-1], explanation.info.get("genes", []), first, last, explanation.info.get("gene_id"))
     variant = explanation.variant
-    _mark_variant(axes, first, last, variant["position"], len(variant["ref"]))
-    _position_axis(axes[-1], variant["chrom"])
+    mark_variant(axes, first, last, variant["position"], len(variant["ref"]))
+    position_axis(axes[-1], variant["chrom"])
 
 
 def _inside(junction: Mapping[str, Any], first: int, last: int) -> bool:
@@ -191,7 +81,7 @@ def _draw_junctions(axes: Axes, junctions: Sequence[Mapping[str, Any]]) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(labelbottom=False, bottom=False)
     samples = {junction.get("biosample") or "" for junction in junctions}
-    _lane_label(axes, f"junctions\n{samples.pop() if len(samples) == 1 else 'most changed'}".strip())
+    lane_label(axes, f"junctions\n{samples.pop() if len(samples) == 1 else 'most changed'}".strip())
 
 
 @styled
@@ -208,9 +98,17 @@ def locus_figure(explanation: Explanation) -> Figure:
         for panel, (title, values, limit) in zip(
             right.subplots(len(maps), 1, squeeze=False)[:, 0], maps, strict=True
         ):
-            _draw_contacts(right, panel, explanation, title, values, limit)
+            _draw_map(right, panel, explanation, title, values, limit)
     _legend(figure)
     return figure
+
+
+def _draw_map(
+    figure: Any, axes: Axes, explanation: Explanation, title: str, values: np.ndarray, limit: float
+) -> None:
+    span, chrom = (explanation.start, explanation.end), explanation.variant["chrom"]
+    at, scale = explanation.variant["position"], "change" if "−" in title else "log obs/exp"
+    draw_contacts(figure, axes, values, span, chrom, title, limit, at=at, scale=scale)
 
 
 @styled
@@ -243,32 +141,6 @@ def contact_panels(explanation: Explanation) -> list[tuple[str, np.ndarray, floa
     maps = [(title, values, limit) for title, values in found.items()]
     change = alt[..., channel] - ref[..., channel]
     return [*maps, ("ALT − REF", change, float(np.nanmax(np.abs(change))) or 1.0)]
-
-
-def _draw_contacts(
-    figure: Any, axes: Axes, explanation: Explanation, title: str, values: np.ndarray, limit: float
-) -> None:
-    """One contact map as log(observed/expected), white at zero, missing bins grey."""
-    first, last = explanation.start / 1e3, explanation.end / 1e3
-    axes.set_facecolor(FAINT)
-    image = axes.imshow(
-        np.ma.masked_invalid(values),
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        extent=(first, last, last, first),
-        interpolation="nearest",
-    )
-    at = explanation.variant["position"] / 1e3
-    axes.plot([at], [at], marker="x", color=INK, markersize=5)
-    axes.set_title(title, fontsize=9)
-    axes.tick_params(labelsize=7)
-    axes.locator_params(nbins=4)
-    axes.set_xlabel(f"{explanation.variant['chrom']} (kb)", fontsize=8)
-    bar = figure.colorbar(image, ax=axes, shrink=0.85)
-    bar.set_label("log obs/exp" if "−" not in title else "change", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)
 
 
 def logo_heights(ism: np.ndarray, sequence: str) -> np.ndarray:
@@ -307,7 +179,7 @@ def mutagenesis_figure(explanation: Explanation) -> Figure:
             at - 0.5, at + length - 0.5, facecolor="none", edgecolor=ALT_COLOUR, linewidth=1.2, zorder=5
         )
     matrix.set_xlim(start - 0.5, start + width - 0.5)
-    _position_axis(matrix, explanation.variant["chrom"])
+    position_axis(matrix, explanation.variant["chrom"])
     return figure
 
 

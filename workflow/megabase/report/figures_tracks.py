@@ -14,14 +14,12 @@ from megabase.report.style import (
     family_order,
     in_output_order,
     interval_bar,
-    label_of,
     metric_label,
-    new_figure,
     panels,
     spread,
-    styled,
-)  # fmt: skip
+)
 from megabase.spec import OUTPUTS, Kind, OutputType
+from megabase.style import label_of, new_figure, styled
 
 MEAN = "mean"
 HEADLINE = {

@@ -9,7 +9,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from megabase.report.style import BLUE, FAINT, ORANGE, label_of, panels, styled
+from megabase.report.style import panels
+from megabase.style import BLUE, FAINT, ORANGE, label_of, styled
 
 LOSS, HEAD = "loss", "loss/"
 

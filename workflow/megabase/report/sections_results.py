@@ -40,7 +40,8 @@ from megabase.report.figures_tracks import (
     metric_figure,
     modality_figure,
 )
-from megabase.report.style import family_order, in_output_order, label_of, metric_label
+from megabase.report.style import family_order, in_output_order, metric_label
+from megabase.style import label_of
 
 STUDENT = "student"
 TASK_TEXT = {

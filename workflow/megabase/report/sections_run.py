@@ -16,7 +16,8 @@ from megabase.logs import git_hash
 from megabase.report.blocks import PageSection, Table, Text, count, number, picture, plural, text_rows
 from megabase.report.figures_training import HEAD, LOSS, head_curves, loss_curves
 from megabase.report.inputs import Inputs
-from megabase.report.style import family, in_output_order, label_of
+from megabase.report.style import family, in_output_order
+from megabase.style import label_of
 
 PACKAGES = ("torch", "numpy", "polars", "scikit-learn", "snakemake")
 
