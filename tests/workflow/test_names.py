@@ -23,6 +23,7 @@ COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
 BESIDE_RULES = {
     "list-sources",
     "query-scores",
+    "import-checkpoint",
     "document-config",
 }  # run by a person, never inside the workflow
 

@@ -24,6 +24,7 @@ from megabase.options import (
     GenomesFolder,
     Intervals,
     Manifest,
+    Metadata,
     Model,
     Organisms,
     Output,
@@ -36,6 +37,7 @@ from megabase.options import (
     device_of,
     folder_of,
     genomes_of,
+    named_paths,
     optional,
     rows_of,
 )
@@ -469,18 +471,33 @@ def query_scores(
     """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
     from megabase.scoring import query
 
-    conditions = {
-        "variant": variant,
-        "region": region,
-        "gene": gene,
-        "biosample": biosample,
-        "scorer": scorer,
-    }
+    conditions = dict(variant=variant, region=region, gene=gene, biosample=biosample, scorer=scorer)
     wanted = {key: value for key, value in conditions.items() if value}
     if output:
         query.tidy_scores(scores, output, **wanted)
     else:
         sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
+
+
+@app.command()
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(help="Orbax folder as downloaded, or .npz file (docs/import.md)")],
+    metadata: Metadata,
+    scheme: Annotated[str, typer.Option(help="fold scheme that it was trained by; distilled model: all")],
+    output: Output,
+    name: Annotated[str, typer.Option(help="name of the model; empty: that of the output folder")] = "",
+    preset: Annotated[str, typer.Option(help="sizes of the network")] = "alphagenome",
+    window: Annotated[int, typer.Option(help="bases of a window that the model was made for")] = 1_048_576,
+    sha256: Annotated[str, typer.Option(help="SHA-256 that the source must have; empty: not known")] = "",
+) -> None:
+    """Make a model folder of the published AlphaGenome checkpoint and its track metadata."""
+    from megabase.predictors import published
+
+    logs.start("import-checkpoint")
+    published.import_checkpoint(
+        source, output, metadata=named_paths(metadata), scheme=scheme, name=name or None, preset=preset,
+        window=window, sha256=sha256 or None,
+    )  # fmt: skip
 
 
 @app.command()

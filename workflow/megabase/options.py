@@ -28,6 +28,9 @@ Regions = Annotated[str, typer.Option(help="BED of measured regions; empty: all"
 Blacklist = Annotated[str, typer.Option(help="BED of regions to mask; empty: none")]
 BenchmarkName = Annotated[str, typer.Option(help="name of the benchmark")]
 BenchmarkTable = Annotated[Path, typer.Argument(help="table.parquet of prepare-benchmark")]
+Metadata = Annotated[
+    list[str], typer.Option(help="organism=path of its track metadata; one each, human first, then mouse")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
 
 
@@ -46,6 +49,17 @@ def folder_of(path: Path) -> Path:
 def optional(path: str) -> Path | None:
     """The path, or none where it is empty."""
     return Path(path) if path else None
+
+
+def named_paths(values: list[str]) -> dict[str, Path]:
+    """`{name: path}` of options `name=path`, in their order; ValueError for one of another form, or twice."""
+    named: dict[str, Path] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not (name and equals and path) or name in named:
+            raise ValueError(f"{value!r}: wanted name=path, each name once")
+        named[name] = Path(path)
+    return named
 
 
 def device_of(name: str) -> str:
