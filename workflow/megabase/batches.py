@@ -20,9 +20,11 @@ from megabase.augment import reverse_complement_batch
 from megabase.channels import UNSTRANDED, Channels, TrackRows
 from megabase.examples import Example, Source, read_example
 from megabase.genome import Interval
+from megabase.parallel import SINGLE, Layout
 from megabase.seeds import generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
 
+ALL_ROWS = slice(0, None)
 READ_AHEAD = 2  # batches that the background thread prepares before they are asked for
 
 
@@ -33,6 +35,8 @@ class Batch:
     targets: as in the architecture page, by output type, with `splice_positions`. masks: bool [B, P] by
     output type, channels that exist. gene_masks: compact genes of the windows, `spans` int32 [B, G, 2] (start
     and end of each body, -1 padded) and `channels` bool [B, G, P] (RNA-seq tracks of its strand); or empty.
+    first_row: number of the first row in the step's whole batch. first_base: where a part begins in its
+    window; genes and splice positions stay in window coordinates.
     """
 
     sequence: Tensor
@@ -41,12 +45,28 @@ class Batch:
     targets: dict[str, Tensor]
     masks: dict[OutputType, Tensor]
     gene_masks: dict[str, Tensor]
+    first_row: int = 0
+    first_base: int = 0
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with all tensors on a device."""
         move = {"targets": self.targets, "masks": self.masks, "gene_masks": self.gene_masks}
         moved = {k: {n: t.to(device) for n, t in v.items()} for k, v in move.items()}
         return replace(self, sequence=self.sequence.to(device), organism=self.organism.to(device), **moved)
+
+
+def part(batch: Batch, layout: Layout) -> Batch:
+    """The part of a batch of whole windows that a rank holds: bases, tokens, and rows of contact maps."""
+    if not layout.split:
+        return batch
+
+    def own(x: Tensor) -> Tensor:
+        return x[:, layout.part(x.shape[1])].clone()  # a copy, so that the whole is not kept alive
+
+    whole = ("splice_positions", OutputType.SPLICE_JUNCTIONS)
+    targets = {name: x if name in whole else own(x) for name, x in batch.targets.items()}
+    first = layout.part(batch.sequence.shape[1]).start
+    return replace(batch, sequence=own(batch.sequence), targets=targets, first_base=first)
 
 
 def _missing(output: OutputType, length: int, width: int, sites: int) -> Tensor:
@@ -231,22 +251,28 @@ class Windows:
         example = read_example(source, interval, max_sites=self.plan.max_sites, targets=self.targets)
         return reverse_example(example, source.tracks) if reverse else example
 
-    def batch(self, step: int) -> Batch:
-        """The batch of `step`; depends on the plan's seed and on `step` alone."""
-        rows = self.draw(step)
+    def batch(self, step: int, own: slice = ALL_ROWS) -> Batch:
+        """The batch of `step`, or its own rows only; depends on the plan's seed and on `step` alone."""
+        rows = self.draw(step)[own]
         examples = [self.example(*row) for row in rows]
-        return collate(examples, [row[0] for row in rows], self.channels, targets=self.targets)
+        batch = collate(examples, [row[0] for row in rows], self.channels, targets=self.targets)
+        return replace(batch, first_row=own.start)
 
-    def in_order(self, limit: int | None = None) -> Iterator[Batch]:
-        """All windows once, as they are, for validation. limit: a seeded subset of that many windows."""
+    def in_order(self, limit: int | None = None, layout: Layout = SINGLE) -> Iterator[Batch]:
+        """All windows once, as they are, for validation. limit: a seeded subset of that many windows.
+
+        With many ranks: the batches of this data rank (number d, d + D, ...), and this rank's part of them.
+        """
         rows = [(name, interval) for name, found in self.intervals.items() for interval in found]
         if limit is not None and limit < len(rows):
             chosen = generator(self.plan.seed, "validation").choice(len(rows), limit, replace=False)
             rows = [rows[i] for i in sorted(chosen)]
-        for start in range(0, len(rows), self.plan.batch_size):
-            part = rows[start : start + self.plan.batch_size]
-            examples = [self.example(name, interval) for name, interval in part]
-            yield collate(examples, [name for name, _ in part], self.channels, targets=self.targets)
+        size = self.plan.batch_size
+        for start in range(layout.data_rank * size, len(rows), layout.data_ranks * size):
+            some = rows[start : start + size]
+            examples = [self.example(name, interval) for name, interval in some]
+            batch = collate(examples, [name for name, _ in some], self.channels, targets=self.targets)
+            yield part(batch, layout)
 
 
 @contextmanager

@@ -149,6 +149,10 @@ class TrainSettings(Section):
     )
     max_sites: Positive = Field(512, description="splice sites of a class in a window's junction matrix")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="compute precision")
+    sequence_ranks: Positive = Field(
+        1,
+        description="processes of torchrun that share a window (sequence parallel)",
+    )
     checkpoint_seconds: Positive = Field(300, description="time between rolling checkpoints")
     log_steps: Positive = Field(10, description="steps between log lines")
     validate_steps: Positive = Field(500, description="steps between validation losses")

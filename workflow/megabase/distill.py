@@ -1,10 +1,12 @@
 """Distillation: a student learns the predictions of frozen teachers on perturbed sequences.
 
-Every step one teacher is drawn, so that over the steps the student sees the whole ensemble (on several
-devices each would hold its own). The teacher reads the same mutated sequence as the student; its
-predictions, in the units of the tracks, go through the same objective as measured targets do, with the same
-channel masks. Junctions are learned at the sites that the teacher finds likeliest. The loop is that of
-`megabase.train`; the student has the teachers' sizes. Source: AlphaGenome preprint, Methods, distillation.
+Every step one teacher is drawn, so that over the steps the student sees the whole ensemble. On many ranks
+each data rank has a teacher of its own: a fixed one where there are as many ranks as teachers, as published;
+else the teachers rotate over the ranks, each used equally often, which is the same expectation. The teacher
+reads the same mutated sequence as the student; its predictions, in the units of the tracks, go through the
+same objective as measured targets do, with the same channel masks. Junctions are learned at the sites that
+the teacher finds likeliest. The loop is that of `megabase.train`; the student has the teachers' sizes.
+Source: AlphaGenome preprint, Methods, distillation.
 """
 
 from __future__ import annotations
@@ -18,29 +20,35 @@ import torch
 from torch import Tensor
 
 from megabase.augment import mutate
-from megabase.batches import Batch
+from megabase.batches import Batch, part
 from megabase.channels import Channels
 from megabase.files import FileError, hash_path
-from megabase.model import AlphaGenome, load_model
+from megabase.model import AlphaGenome, Sizes, load_model
+from megabase.model.checkpoint import load_card
 from megabase.optimise import check_schedule
+from megabase.parallel import SINGLE, Layout, attach
+from megabase.parallel.processes import joined
 from megabase.seeds import generator
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, Kind, OutputType
-from megabase.train import ALL_FOLDS, describe, make_model, run, set_up, track_tables
+from megabase.train import ALL_FOLDS, Setup, describe, make_model, run, set_up, settings_of, track_tables
 
 if TYPE_CHECKING:
     from megabase.config import DistillSettings, FoldSettings
 
 
-def perturbed(codes: Tensor, settings: DistillSettings, seed: int, step: int) -> Tensor:
-    """Mutated copy of codes uint8 [B, S]; every row has its own generator, named by seed, step and row."""
+def perturbed(codes: Tensor, settings: DistillSettings, seed: int, step: int, first: int = 0) -> Tensor:
+    """Mutated copy of codes uint8 [B, S]; every row has its own generator, named by seed, step and row.
+
+    first: number of the first row in the whole batch of the step.
+    """
     rows = [
         mutate(
             row, generator(seed, "mutation", step, number),
             rate=settings.mutation_rate, structural_rate=settings.structural_rate,
             structural_max=settings.structural_max, structural_types=settings.structural_types,
         )
-        for number, row in enumerate(codes.cpu().numpy())
+        for number, row in enumerate(codes.cpu().numpy(), first)
     ]  # fmt: skip
     return torch.stack([torch.from_numpy(row) for row in rows]).to(codes.device)
 
@@ -71,40 +79,81 @@ def teacher_targets(
 
 
 class Ensemble:
-    """Frozen teachers as a source of targets: `targets_of` of the training loop."""
+    """Frozen teachers as a source of targets: `targets_of` of the training loop.
 
-    def __init__(self, teachers: Sequence[AlphaGenome], settings: DistillSettings, seed: int) -> None:
-        self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
-        self.settings, self.seed = settings, seed
+    teachers: None for those that this rank never asks. resident: a network on the device into which the
+    teacher of a step is copied; without it the teachers stand on the device themselves. The sequence ranks
+    of a window run their teacher together. Given whole windows, it gives this rank's part.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[AlphaGenome | None],
+        settings: DistillSettings,
+        seed: int,
+        layout: Layout = SINGLE,
+        resident: AlphaGenome | None = None,
+    ) -> None:
+        self.teachers, self.settings, self.seed, self.layout = teachers, settings, seed, layout
+        self.resident, self.inside = resident, -1
+        for teacher in (*teachers, resident):
+            if teacher is not None:
+                attach(teacher.eval().requires_grad_(False), layout.window)
 
     def chosen(self, step: int) -> int:
-        """Number of the teacher of a step; depends on seed and step alone."""
-        return int(generator(self.seed, "teacher", step).integers(len(self.teachers)))
+        """Number of the teacher of a step; depends on seed, step and data rank alone."""
+        if self.layout.data_ranks == 1:
+            return int(generator(self.seed, "teacher", step).integers(len(self.teachers)))
+        return in_rotation(step, len(self.teachers), self.layout)
+
+    def _teacher(self, number: int) -> AlphaGenome:
+        if self.resident is None:
+            return self.teachers[number]
+        if self.inside != number:
+            self.resident.load_state_dict(self.teachers[number].state_dict())
+            self.inside = number
+        return self.resident
 
     def __call__(self, batch: Batch, step: int) -> Batch:
-        """The batch on mutated sequences with the drawn teacher's predictions as targets."""
-        codes = perturbed(batch.sequence, self.settings, self.seed, step)
-        teacher = self.teachers[self.chosen(step)]
-        targets = teacher_targets(teacher, codes, batch.organism, self.settings.precision)
-        return replace(batch, sequence=codes, targets=targets)
+        """The batch on mutated sequences with the teacher's predictions as targets."""
+        codes = perturbed(batch.sequence, self.settings, self.seed, step, batch.first_row)
+        own = part(replace(batch, sequence=codes), self.layout)
+        teacher = self._teacher(self.chosen(step))
+        targets = teacher_targets(teacher, own.sequence, own.organism, self.settings.precision)
+        return replace(own, targets=targets)
+
+
+def in_rotation(step: int, count: int, layout: Layout) -> int:
+    """Number of a data rank's teacher of `count` in a step: all are used equally often."""
+    return (layout.data_rank + step * layout.data_ranks) % count
+
+
+def used_teachers(count: int, layout: Layout) -> list[int]:
+    """Numbers of the teachers that this rank ever asks: all on one data rank, one where each has its own."""
+    if layout.data_ranks == 1:
+        return list(range(count))
+    return sorted({in_rotation(step, count, layout) for step in range(count)})
 
 
 def load_teachers(
-    folders: Sequence[str | Path], channels: Channels, device: str
-) -> tuple[list[AlphaGenome], dict[str, Any]]:
-    """Teachers and the `info` of the first. FileError unless all have these organisms, tracks and sizes."""
+    folders: Sequence[str | Path], channels: Channels, device: str, layout: Layout = SINGLE
+) -> tuple[list[AlphaGenome | None], Sizes, dict[str, Any]]:
+    """The teachers, None for those that this rank never asks; the sizes of all and the `info` of the first.
+
+    FileError unless all have these organisms, tracks and sizes.
+    """
     if not folders:
         raise FileError("no teacher given; wanted the folders of one or more trained teachers")
-    wanted, loaded, first = track_tables(channels), [], None
-    for folder in folders:
-        model, info = load_model(folder, device)
+    wanted, used = track_tables(channels), used_teachers(len(folders), layout)
+    cards = [load_card(folder) for folder in folders]
+    first = cards[0][0]
+    for folder, (sizes, info) in zip(folders, cards, strict=True):
         if info["tracks"] != wanted or info["organisms"] != list(channels.organisms):
             raise FileError(f"{folder}: its tracks are not those of the shards; train the teacher again")
-        first = first or (model.sizes, info)
-        if model.sizes != first[0]:
+        if sizes != first:
             raise FileError(f"{folder}: its sizes differ from those of {folders[0]}; teachers must be alike")
-        loaded.append(model)
-    return loaded, first[1]
+    loaded = [load_model(f, device)[0] if n in used else None for n, f in enumerate(folders)]
+    return loaded, first, cards[0][1]
 
 
 def distill_student(
@@ -133,15 +182,35 @@ def distill_student(
         shards, genomes, genes, intervals,
         organisms=organisms, scheme=ALL_FOLDS, folds=fold_settings, max_shift=settings.max_shift,
     )  # fmt: skip
-    loaded, info = load_teachers(teachers, setup.channels, device)
+    with joined(device, settings.sequence_ranks) as (layout, own):
+        return _distill(teachers, setup, output, seed, settings, fold_settings, own, threads, layout)
+
+
+def _distill(
+    teachers: Sequence[str | Path],
+    setup: Setup,
+    output: Path,
+    seed: int,
+    settings: DistillSettings,
+    fold_settings: FoldSettings,
+    device: str,
+    threads: int | None,
+    layout: Layout,
+) -> Path:
+    several = device.startswith("cuda") and len(used_teachers(len(teachers), layout)) > 1
+    home = "cpu" if several else device  # an ensemble waits in the memory of the host
+    loaded, sizes, info = load_teachers(teachers, setup.channels, home, layout)
     setup.inputs.update({f"teacher/{Path(t).name}": hash_path(Path(t) / "model.json") for t in teachers})
     description = describe(
         output.name, setup.channels, scheme=ALL_FOLDS, seed=seed, window=fold_settings.window,
-        settings={"distill": settings.model_dump(mode="json"), "model": info["settings"].get("model", {})},
+        settings={"distill": settings_of(settings), "model": info["settings"].get("model", {})},
     )  # fmt: skip
-    sizes = replace(loaded[0].sizes, dropout=settings.dropout)
-    student = make_model(setup.channels, sizes, seed).to(device)
+    student = make_model(setup.channels, replace(sizes, dropout=settings.dropout), seed).to(device)
     if settings.start == "teacher":
-        student.load_state_dict(loaded[0].state_dict())
-    targets_of = Ensemble(loaded, settings, seed)
-    return run(setup, student, targets_of, settings, output, description, measured=False, threads=threads)
+        student.load_state_dict(load_model(teachers[0])[0].state_dict())
+    resident = make_model(setup.channels, sizes, seed).to(device) if several else None
+    targets_of = Ensemble(loaded, settings, seed, layout, resident)
+    return run(
+        setup, student, targets_of, settings, output, description,
+        measured=False, threads=threads, layout=layout,
+    )  # fmt: skip

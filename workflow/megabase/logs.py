@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,12 @@ from megabase import __version__
 
 LOGGER = logging.getLogger("megabase")
 SECONDS_BETWEEN_LINES = 60.0
+MOST_WAITING = 0.2  # share of the time that a loop may wait for its data before the log says so
+
+
+def rank() -> int:
+    """Number of this process among those that torchrun started; only the first tells how far it is."""
+    return int(os.environ.get("RANK", "0"))
 
 
 @cache
@@ -29,7 +36,9 @@ def git_hash() -> str:
 
 def start(command: str, *, seed: int | None = None, config_hash: str = "") -> logging.Logger:
     """Set up logging to stderr and write the header line of this job."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    form = "%(asctime)s %(message)s" if not rank() else f"%(asctime)s rank {rank()}: %(message)s"
+    level = logging.WARNING if rank() else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format=form, force=True)
     torch = sys.modules.get("torch")  # only the commands that compute load it
     device = "-" if torch is None else ("cuda" if torch.cuda.is_available() else "cpu")
     LOGGER.info(
@@ -81,7 +90,7 @@ class Progress:
 def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Progress]:
     """Progress of `total` units, of which `done` were finished by an earlier run."""
     tracker = Progress(total, what, unit, done)
-    if not sys.stderr.isatty():
+    if rank() or not sys.stderr.isatty():
         yield tracker
         return
     from rich.console import Console
@@ -92,3 +101,32 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Iterator[Progre
     with Bar(*columns, console=Console(stderr=True)) as bar:
         tracker._bar = (bar, bar.add_task(what, total=total, completed=done))
         yield tracker
+
+
+class Waiting:
+    """Time that a loop waits for its data: `with waiting: batch = next_batch()`.
+
+    A warning in the log says when it was more than a fifth of the last minute; nothing else changes.
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.what, self.clock = what, clock
+        self.began = self.entered = clock()
+        self.waited = 0.0
+
+    def __enter__(self) -> None:
+        self.entered = self.clock()
+
+    def __exit__(self, *_: object) -> None:
+        now = self.clock()
+        self.waited += now - self.entered
+        if now - self.began < SECONDS_BETWEEN_LINES:
+            return
+        share = self.waited / (now - self.began)
+        if share > MOST_WAITING:
+            LOGGER.warning(
+                "%s: waited for data %.0f%% of the last %.0f s; windows are read too slowly for this device: "
+                "give the job more threads or the store a faster disk",
+                self.what, 100 * share, now - self.began,
+            )  # fmt: skip
+        self.began, self.waited = now, 0.0

@@ -2,15 +2,21 @@
 
 Masks are boolean and broadcast to the values; they may be positional (per base and channel). What is
 masked enters no sum, neither of the target nor of the prediction, and no gradient passes through it; a
-target may be NaN there. Means are masked means: sum(x * mask) / max(1, sum(mask)).
+target may be NaN there. Means are masked means: sum(x * mask) / max(1, sum(mask)), over the batch of all
+ranks of `layout`: each gives its rows and its part of the window, all get the same loss. What every rank of
+a window computes alike (junctions, segments and genes that span parts) counts alike in both sums.
 Source: AlphaGenome preprint, Methods, loss functions, and the published code's values.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from megabase.parallel import SINGLE, Layout
 
 EPSILON = 1e-7
 POSITIONAL_WEIGHT = 5.0
@@ -18,11 +24,18 @@ COUNT_WEIGHT = 0.2  # of the junction totals beside the junction ratios
 COUNT_CLIP = 10.0
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+def mean_of(total: Tensor, count: Tensor, layout: Layout) -> Tensor:
+    """total / max(1, count), both summed over all ranks."""
+    if layout.single:
+        return total / count.clamp_min(1)
+    total, count = layout.total(torch.stack((total.double(), count.double()))).unbind()
+    return (total / count.clamp_min(1)).float()
+
+
+def masked_mean(values: Tensor, mask: Tensor, layout: Layout = SINGLE) -> Tensor:
     """Mean of values where mask, float32; 0 where nothing is left. NaN is harmless where masked."""
     mask = mask.expand_as(values)
-    total = torch.where(mask, values.float(), 0.0).sum()
-    return total / mask.sum().clamp_min(1)
+    return mean_of(torch.where(mask, values.float(), 0.0).sum(), mask.sum(), layout)
 
 
 def poisson_terms(y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -31,10 +44,10 @@ def poisson_terms(y_true: Tensor, y_pred: Tensor) -> Tensor:
     return y_pred - y_true * torch.log(y_pred + EPSILON) - best
 
 
-def poisson(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
+def poisson(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, layout: Layout = SINGLE) -> Tensor:
     """Masked mean Poisson loss, less the least that it can be."""
     y_true, y_pred = _masked(y_true, mask).clamp_min(0), _masked(y_pred, mask)
-    return masked_mean(poisson_terms(y_true, y_pred), mask)
+    return masked_mean(poisson_terms(y_true, y_pred), mask, layout)
 
 
 def multinomial(
@@ -44,40 +57,62 @@ def multinomial(
     mask: Tensor,
     segment: int,
     positional_weight: float = POSITIONAL_WEIGHT,
+    layout: Layout = SINGLE,
 ) -> Tensor:
     """Total and shape of the signal in segments: the loss of the genome tracks.
 
     y_true, y_pred [B, S, P] in scaled space; mask bool, broadcastable to them; segment: positions, a
-    divisor of S. Per segment and track, the Poisson loss of the sums divided by the number of unmasked
-    positions, plus `positional_weight` times the cross entropy of the positions' shares. A segment with
-    nothing unmasked does not count.
+    divisor of the window's. Per segment and track, the Poisson loss of the sums divided by the number of
+    unmasked positions, plus `positional_weight` times the cross entropy of the positions' shares. A segment
+    with nothing unmasked does not count.
     """
-    total, positional = multinomial_parts(y_true=y_true, y_pred=y_pred, mask=mask, segment=segment)
+    total, positional = multinomial_parts(
+        y_true=y_true, y_pred=y_pred, mask=mask, segment=segment, layout=layout
+    )
     return total + positional_weight * positional
 
 
-def multinomial_parts(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, segment: int) -> tuple[Tensor, Tensor]:
+def multinomial_parts(
+    *, y_true: Tensor, y_pred: Tensor, mask: Tensor, segment: int, layout: Layout = SINGLE
+) -> tuple[Tensor, Tensor]:
     """The two parts of `multinomial`: (of the totals, of the positions)."""
-    if y_true.shape[1] % segment:
-        raise ValueError(f"segment of {segment} positions does not divide {y_true.shape[1]}")
+    part = y_true.shape[1]
+    if part * layout.sequence_ranks % segment:
+        raise ValueError(f"segment of {segment} positions does not divide {part * layout.sequence_ranks}")
     mask = mask.expand_as(y_true)
-    shape = (-1, segment)
+    block = math.gcd(part, segment)  # the whole segment, unless a window is split within one
+    shape = (-1, block)
     y_true = _masked(y_true, mask).clamp_min(0).unflatten(1, shape)
     y_pred = _masked(y_pred, mask).unflatten(1, shape)
-    count = mask.unflatten(1, shape).sum(2)
-    sum_true, sum_pred = y_true.sum(2), y_pred.sum(2)
-    total = masked_mean(poisson_terms(sum_true, sum_pred) / count.clamp_min(1), count > 0)
-    share = torch.log(y_pred / (sum_pred[:, :, None] + EPSILON) + EPSILON)
-    positional = -torch.dot(y_true.flatten(), share.flatten()) / count.sum().clamp_min(1)
+    own = mask.unflatten(1, shape).sum(2)
+    sum_true, sum_pred, count = y_true.sum(2), y_pred.sum(2), own
+    within = sum_pred
+    if block < segment:
+        first = layout.offset(part) + block * torch.arange(part // block, device=y_true.device)
+        sums = torch.stack((sum_true, sum_pred, own.to(sum_pred)))
+        sums = _segment_sums(sums, first // segment, part * layout.sequence_ranks // segment, layout)
+        sum_true, sum_pred, count = sums.unbind()
+        within = sum_pred[:, first // segment]
+    total = masked_mean(poisson_terms(sum_true, sum_pred) / count.clamp_min(1), count > 0, layout)
+    share = torch.log(y_pred / (within[:, :, None] + EPSILON) + EPSILON)
+    positional = mean_of(-torch.dot(y_true.flatten(), share.flatten()), own.sum(), layout)
     return total, positional
 
 
-def mse(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
+def _segment_sums(sums: Tensor, index: Tensor, segments: int, layout: Layout) -> Tensor:
+    """Sums [N, B, blocks, P] of own blocks, in segments `index` -> [N, B, segments, P] of the window."""
+    whole = sums.new_zeros(*sums.shape[:2], segments, sums.shape[-1])
+    return layout.row_total(whole.index_add(2, index, sums))
+
+
+def mse(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, layout: Layout = SINGLE) -> Tensor:
     """Masked mean squared error."""
-    return masked_mean((_masked(y_true, mask) - _masked(y_pred, mask)).square(), mask)
+    return masked_mean((_masked(y_true, mask) - _masked(y_pred, mask)).square(), mask, layout)
 
 
-def cross_entropy_from_logits(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
+def cross_entropy_from_logits(
+    *, y_true: Tensor, y_pred: Tensor, mask: Tensor, layout: Layout = SINGLE
+) -> Tensor:
     """Softmax cross entropy of classes on the last axis, smoothed by 1e-7 over the classes.
 
     y_true: class probabilities [..., K] (one-hot, or a teacher's); y_pred: logits [..., K]; mask: bool
@@ -85,17 +120,21 @@ def cross_entropy_from_logits(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -
     """
     smooth = (1 - EPSILON) * _masked(y_true, mask) + EPSILON / y_true.shape[-1]
     loss = -(smooth * F.log_softmax(_masked(y_pred, mask), dim=-1)).sum(-1, keepdim=True)
-    return masked_mean(loss, mask)
+    return masked_mean(loss, mask, layout)
 
 
-def binary_cross_entropy_from_logits(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
+def binary_cross_entropy_from_logits(
+    *, y_true: Tensor, y_pred: Tensor, mask: Tensor, layout: Layout = SINGLE
+) -> Tensor:
     """Binary cross entropy of fractions y_true, held within [1e-7, 1 - 1e-7], from logits y_pred."""
     target = _masked(y_true, mask).clamp(EPSILON, 1 - EPSILON)
     loss = F.binary_cross_entropy_with_logits(_masked(y_pred, mask), target, reduction="none")
-    return masked_mean(loss, mask)
+    return masked_mean(loss, mask, layout)
 
 
-def ratio_cross_entropy(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: int) -> Tensor:
+def ratio_cross_entropy(
+    *, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: int, layout: Layout = SINGLE
+) -> Tensor:
     """Cross entropy of the shares of counts along `axis`, masked mean over what is left of the other axes.
 
     A row without an unmasked element does not count.
@@ -104,21 +143,24 @@ def ratio_cross_entropy(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: i
     share_true = _shares(_masked(y_true, mask).clamp_min(0), mask, axis)
     share_pred = _shares(_masked(y_pred, mask), mask, axis)
     logs = torch.log(torch.where(mask, share_pred, 1.0))
-    return masked_mean(-(share_true * logs).sum(axis), mask.any(axis))
+    return masked_mean(-(share_true * logs).sum(axis), mask.any(axis), layout)
 
 
-def junction_counts(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: int) -> Tensor:
+def junction_counts(
+    *, y_true: Tensor, y_pred: Tensor, mask: Tensor, axis: int, layout: Layout = SINGLE
+) -> Tensor:
     """Poisson loss of counts summed over `axis`; true sums above 10 are compressed by a square root."""
     mask = mask.expand_as(y_true)
     sum_true = _masked(y_true, mask).clamp_min(0).sum(axis)
     high = 2 * torch.sqrt(COUNT_CLIP * sum_true.clamp_min(COUNT_CLIP)) - COUNT_CLIP
     sum_true = torch.where(sum_true > COUNT_CLIP, high, sum_true)
-    return poisson(y_true=sum_true, y_pred=_masked(y_pred, mask).sum(axis), mask=mask.any(axis))
+    sum_pred = _masked(y_pred, mask).sum(axis)
+    return poisson(y_true=sum_true, y_pred=sum_pred, mask=mask.any(axis), layout=layout)
 
 
-def junctions(*, y_true: Tensor, y_pred: Tensor, mask: Tensor) -> Tensor:
+def junctions(*, y_true: Tensor, y_pred: Tensor, mask: Tensor, layout: Layout = SINGLE) -> Tensor:
     """Loss of splice-junction counts [B, D, A, P]: shares over donors and over acceptors, totals."""
-    both = {"y_true": y_true, "y_pred": y_pred, "mask": mask}
+    both = {"y_true": y_true, "y_pred": y_pred, "mask": mask, "layout": layout}
     ratios = ratio_cross_entropy(**both, axis=1) + ratio_cross_entropy(**both, axis=2)
     counts = junction_counts(**both, axis=1) + junction_counts(**both, axis=2)
     return ratios + COUNT_WEIGHT * counts
@@ -132,6 +174,7 @@ def gene_tracks(
     bodies: Tensor,
     channels: Tensor,
     positional_weight: float = POSITIONAL_WEIGHT,
+    layout: Layout = SINGLE,
 ) -> Tensor:
     """Expression of every gene: its total over tracks, and how the tracks share it.
 
@@ -142,15 +185,17 @@ def gene_tracks(
     mask = mask.expand_as(y_true)
     weights = bodies.to(torch.float32)
     bases = weights @ mask.float()
-    true = weights @ _masked(y_true, mask).clamp_min(0) / bases.clamp_min(1)
-    pred = weights @ _masked(y_pred, mask) / bases.clamp_min(1)
+    true, pred = weights @ _masked(y_true, mask).clamp_min(0), weights @ _masked(y_pred, mask)
+    if layout.split:
+        bases, true, pred = layout.row_total(torch.stack((bases, true, pred))).unbind()
+    true, pred = true / bases.clamp_min(1), pred / bases.clamp_min(1)
     active = channels & (bases > 0)
     true, pred = torch.where(active, true, 0.0), torch.where(active, pred, 0.0)
     sum_true, sum_pred = true.sum(-1), pred.sum(-1)
-    most = active.sum(-1).amax().clamp_min(1)
-    total = masked_mean(poisson_terms(sum_true, sum_pred) / most, active.any(-1))
+    most = layout.maximum(active.sum(-1).amax()).clamp_min(1)
+    total = masked_mean(poisson_terms(sum_true, sum_pred) / most, active.any(-1), layout)
     shares = torch.log(pred / (sum_pred[..., None] + EPSILON) + EPSILON)
-    return total + positional_weight * masked_mean(-true * shares, active)
+    return total + positional_weight * masked_mean(-true * shares, active, layout)
 
 
 def _masked(values: Tensor, mask: Tensor) -> Tensor:

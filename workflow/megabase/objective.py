@@ -16,6 +16,7 @@ from torch import Tensor
 from megabase import losses
 from megabase.model.alphagenome import Predictions
 from megabase.model.scaling import scale_targets, soft_clip, soft_unclip, unscale_predictions
+from megabase.parallel import SINGLE, Layout
 from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType, SiteClass
 
 __all__ = [
@@ -55,6 +56,7 @@ def track_loss(
     output_type: OutputType,
     track_mean: Tensor,
     segment_bases: int,
+    layout: Layout = SINGLE,
 ) -> Tensor:
     """Loss of one track output type over its resolutions.
 
@@ -68,8 +70,10 @@ def track_loss(
         raw = target_at(target, r, y_pred.shape[1])
         y_true = scale_targets(raw.float(), track_mean[:, None], r, squash=spec.squash)
         mask = ~torch.isnan(raw) & channels[:, None]
-        segment = min(segment_bases // r, y_pred.shape[1])
-        total = total + losses.multinomial(y_true=y_true, y_pred=y_pred, mask=mask, segment=segment)
+        segment = min(segment_bases // r, y_pred.shape[1] * layout.sequence_ranks)
+        total = total + losses.multinomial(
+            y_true=y_true, y_pred=y_pred, mask=mask, segment=segment, layout=layout
+        )
     return total
 
 
@@ -79,6 +83,7 @@ def gene_loss(
     channels: Tensor,
     gene_masks: Mapping[str, Tensor],
     track_mean: Tensor,
+    layout: Layout = SINGLE,
 ) -> Tensor:
     """RNA-seq over gene bodies at 1 bp (`losses.gene_tracks`).
 
@@ -92,32 +97,41 @@ def gene_loss(
         mask=~torch.isnan(raw) & channels[:, None],
         bodies=gene_masks["bodies"],
         channels=gene_masks["channels"] & channels[:, None],
+        layout=layout,
     )
 
 
-def site_loss(prediction: Mapping[str, Tensor], target: Tensor) -> Tensor:
+def site_loss(prediction: Mapping[str, Tensor], target: Tensor, layout: Layout = SINGLE) -> Tensor:
     """Splice-site classes: int64 [B, S] with -1 = unknown, or a teacher's probabilities [B, S, 5]."""
     logits = prediction["logits"]
     if target.is_floating_point():
         mask = ~torch.isnan(target).any(-1, keepdim=True)
-        return losses.cross_entropy_from_logits(y_true=target, y_pred=logits, mask=mask)
+        return losses.cross_entropy_from_logits(y_true=target, y_pred=logits, mask=mask, layout=layout)
     known = target >= 0
     classes = F.one_hot(target.clamp_min(0).long(), len(SiteClass.NAMES)).float()
-    return losses.cross_entropy_from_logits(y_true=classes, y_pred=logits, mask=known[..., None])
+    mask = known[..., None]
+    return losses.cross_entropy_from_logits(y_true=classes, y_pred=logits, mask=mask, layout=layout)
 
 
-def dense_loss(kind: Kind, prediction: Mapping[str, Tensor], target: Tensor, channels: Tensor) -> Tensor:
+def dense_loss(
+    kind: Kind,
+    prediction: Mapping[str, Tensor],
+    target: Tensor,
+    channels: Tensor,
+    layout: Layout = SINGLE,
+) -> Tensor:
     """Contact maps, splice-site usage or junctions; channels bool [B, P], NaN = missing."""
     mask = ~torch.isnan(target)
     if kind is Kind.USAGE:
         mask = mask & channels[:, None]
-        return losses.binary_cross_entropy_from_logits(y_true=target, y_pred=prediction["logits"], mask=mask)
+        logits = prediction["logits"]
+        return losses.binary_cross_entropy_from_logits(y_true=target, y_pred=logits, mask=mask, layout=layout)
     mask = mask & channels[:, None, None]
     y_pred = prediction["values"]
     if kind is Kind.CONTACTS:
-        return losses.mse(y_true=target, y_pred=y_pred, mask=mask)
+        return losses.mse(y_true=target, y_pred=y_pred, mask=mask, layout=layout)
     mask = mask & prediction["mask"]
-    return JUNCTION_WEIGHT * losses.junctions(y_true=target, y_pred=y_pred, mask=mask)
+    return JUNCTION_WEIGHT * losses.junctions(y_true=target, y_pred=y_pred, mask=mask, layout=layout)
 
 
 def training_loss(
@@ -131,6 +145,7 @@ def training_loss(
     gene_loss_weight: float = 0.0,
     gene_masks: Mapping[str, Tensor] | None = None,
     weights: Mapping[str, float] | None = None,
+    layout: Layout = SINGLE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(loss, its parts by output type, and `genes`), float32 scalars; the loss is the sum of the parts.
 
@@ -141,7 +156,9 @@ def training_loss(
     of the prediction. masks: bool [B, P], channels that the example's organism has. organism: int64 [B].
     track_means: [n_organisms, P] by track output type. gene_masks: see `gene_loss`; without them, or with
     weight 0, there is no gene loss. Output types without a target are left out. weights: by output type,
-    1 where not given (as published); the parts are returned without them.
+    1 where not given (as published); the parts are returned without them. layout: with many ranks, tensors
+    are this rank's rows and its part of the window (S, T and the first Q; junctions whole), and the loss is
+    that of all of them together; either every rank has gene_masks or none has.
     """
     parts: dict[str, Tensor] = {}
     for output_type, prediction in predictions.items():
@@ -150,17 +167,18 @@ def training_loss(
         target, kind = targets[output_type], OUTPUTS[output_type].kind
         channels = masks.get(output_type)
         if kind is Kind.SITES:
-            parts[str(output_type)] = site_loss(prediction, target)
+            parts[str(output_type)] = site_loss(prediction, target, layout)
         elif kind is not Kind.TRACKS:
-            parts[str(output_type)] = dense_loss(kind, prediction, target, channels)
+            parts[str(output_type)] = dense_loss(kind, prediction, target, channels, layout)
         else:
             mean = track_means[output_type][organism]
             parts[str(output_type)] = track_loss(
                 prediction, target, channels,
-                output_type=output_type, track_mean=mean, segment_bases=segment_bases,
+                output_type=output_type, track_mean=mean, segment_bases=segment_bases, layout=layout,
             )  # fmt: skip
             if output_type is OutputType.RNA_SEQ and gene_masks is not None and gene_loss_weight > 0:
-                parts[GENES] = gene_loss_weight * gene_loss(prediction, target, channels, gene_masks, mean)
+                genes = gene_loss(prediction, target, channels, gene_masks, mean, layout)
+                parts[GENES] = gene_loss_weight * genes
     if not parts:
         raise ValueError(f"no target for any of the predictions {[str(o) for o in predictions]}")
     weighted = [part * (weights or {}).get(name, 1.0) for name, part in parts.items()]

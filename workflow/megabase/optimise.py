@@ -2,7 +2,8 @@
 
 Bytes: with the same inputs, settings, seed, thread count and kind of machine, a step gives the same to the
 last bit. (A different number of threads may split sums at other places.) Dropout masks are named by the
-step, so that a resumed run draws what it would have drawn.
+step (and rank), so that a resumed run draws what it would have drawn. With many ranks (the model's
+layout), all compute one loss of the whole batch and take the same step.
 Optimiser: AdamW (0.9, 0.999, 1e-8) with decoupled weight decay on every parameter, norms and biases too; the
 publication names no exception. Schedule: linear warm-up, optional constant, cosine to 0.
 """
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from megabase.objective import training_loss
+from megabase.parallel import SINGLE, Layout, sum_gradients
 from megabase.seeds import torch_generator
 from megabase.sequence import one_hot
-from megabase.spec import TRACK_OUTPUTS
+from megabase.spec import TRACK_OUTPUTS, OutputType
 
 if TYPE_CHECKING:
     from megabase.batches import Batch
@@ -76,28 +78,41 @@ def make_optimizer(model: AlphaGenome, settings: TrainSettings) -> torch.optim.A
     return torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay, fused=True)
 
 
-def dense_genes(batch: Batch) -> dict[str, Tensor] | None:
-    """Gene masks of the objective: `bodies` bool [B, G, S], `channels` bool [B, G, P]; None without genes."""
-    if not batch.gene_masks:
+def dense_genes(batch: Batch, layout: Layout = SINGLE) -> dict[str, Tensor] | None:
+    """Gene masks of the objective: `bodies` bool [B, G, S], `channels` bool [B, G, P]; None without genes.
+
+    With many ranks, one without genes gets a gene that is not there if another has some: all ranks must
+    take part in the sums of the gene loss, or none.
+    """
+    genes, device = batch.gene_masks, batch.sequence.device
+    if not layout.single and OutputType.RNA_SEQ in batch.masks:
+        some = layout.maximum(torch.tensor(int(bool(genes)), device=device))
+        if some and not genes:
+            none = torch.full((len(batch.sequence), 1, 2), -1, device=device)
+            genes = {"spans": none, "channels": torch.zeros_like(batch.masks[OutputType.RNA_SEQ])[:, None]}
+    if not genes:
         return None
-    place = torch.arange(batch.sequence.shape[1], device=batch.sequence.device)
-    start, end = batch.gene_masks["spans"].unbind(-1)
+    place = torch.arange(batch.sequence.shape[1], device=device) + batch.first_base
+    start, end = genes["spans"].unbind(-1)
     bodies = (place >= start[..., None]) & (place < end[..., None])
-    return {"bodies": bodies, "channels": batch.gene_masks["channels"]}
+    return {"bodies": bodies, "channels": genes["channels"]}
 
 
 def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tuple[Tensor, dict[str, Tensor]]:
-    """Total loss, and the loss of every head, of one batch that is on the model's device."""
+    """Total loss, and the loss of every head, of one batch that is on the model's device.
+
+    With many ranks: of their batches together; every rank gets the same.
+    """
     sequence = one_hot(batch.sequence).to(getattr(torch, settings.precision))
     positions = batch.targets.get("splice_positions")
     predictions = model(sequence, batch.organism, splice_positions=positions)
     means = {o: model.track_mean(o) for o in predictions if o in TRACK_OUTPUTS}
-    wanted = settings.gene_loss_weight > 0
+    genes = dense_genes(batch, model.layout) if settings.gene_loss_weight > 0 else None
     return training_loss(
         predictions, batch.targets, batch.masks,
         organism=batch.organism, track_means=means, segment_bases=settings.segment_bases,
-        gene_loss_weight=settings.gene_loss_weight, gene_masks=dense_genes(batch) if wanted else None,
-        weights=settings.loss_weights,
+        gene_loss_weight=settings.gene_loss_weight, gene_masks=genes,
+        weights=settings.loss_weights, layout=model.layout,
     )  # fmt: skip
 
 
@@ -110,13 +125,17 @@ def gradient_norm(model: AlphaGenome, limit: float) -> float:
     return float(norm)
 
 
-def _require_finite(loss: Tensor, parts: dict[str, Tensor], batch: Batch, step: int) -> None:
-    if torch.isfinite(loss):
+def _require_finite(
+    what: str, value: float, parts: dict[str, Tensor], batch: Batch, step: int, layout: Layout
+) -> None:
+    """ValueError that names the windows of all ranks; the value is the same on each, so all raise it."""
+    if math.isfinite(value):
         return
-    values = ", ".join(f"{name} {value.item():.4g}" for name, value in parts.items())
-    where = ", ".join(f"{i.chrom}:{i.start}-{i.end}" for i in batch.intervals)
+    values = ", ".join(f"{name} {part.item():.4g}" for name, part in parts.items())
+    own = [f"{i.chrom}:{i.start}-{i.end}" for i in batch.intervals]
+    where = dict.fromkeys(name for names in layout.everyone(own) for name in names)
     raise ValueError(
-        f"training step {step}: the loss is {loss.item()} ({values}) on windows {where}; "
+        f"training step {step}: the {what} is {value} ({values}) on windows {', '.join(where)}; "
         "look at their tracks, or lower train.peak_rate or set train.clip_norm"
     )
 
@@ -130,20 +149,25 @@ def train_step(
     step: int,
     seed: int,
 ) -> dict[str, float]:
-    """One optimizer step; returns the quantities of the loss curve. ValueError on a loss that is not finite.
+    """One optimizer step; returns the quantities of the loss curve.
 
-    Dropout masks come from the generator named by seed and step.
+    Dropout masks come from the generator named by seed and step, and rank if there are many. ValueError on
+    a loss or gradient that is not finite, before any weight has changed.
     """
-    torch.manual_seed(torch_generator(seed, "dropout", step).initial_seed())
+    layout = model.layout
+    rank = () if layout.single else (layout.rank,)
+    torch.manual_seed(torch_generator(seed, "dropout", step, *rank).initial_seed())
     rate = learning_rate(step, settings)
     for group in optimizer.param_groups:
         group["lr"] = rate
     model.train()
     optimizer.zero_grad(set_to_none=True)
     loss, parts = batch_loss(model, batch, settings)
-    _require_finite(loss, parts, batch, step)
-    loss.backward()
+    _require_finite("loss", loss.item(), parts, batch, step, layout)
+    (loss if layout.single else loss / layout.ranks).backward()
+    sum_gradients(model.parameters(), layout)
     norm = gradient_norm(model, settings.clip_norm)
+    _require_finite("gradient norm", norm, parts, batch, step, layout)
     optimizer.step()
     losses = {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
     return {"loss": float(loss.detach()), **losses, "learning_rate": rate, "gradient_norm": norm}

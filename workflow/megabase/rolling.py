@@ -21,6 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from megabase.parallel import SINGLE, Layout
+
 LOGGER = logging.getLogger("megabase")
 KEPT = 2
 Row = tuple[int, str, str, float]  # step, split, quantity, value
@@ -53,11 +55,12 @@ def _tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 class RollingCheckpoint:
     """Checkpoints of one run in `folder`; `fingerprint` names what the run is made from.
 
-    A checkpoint of another fingerprint (other settings, other inputs) is never resumed.
+    A checkpoint of another fingerprint (other settings, other inputs) is never resumed. ranks: how the run is
+    split; one that was split otherwise is resumed with a warning, for its sums are rounded elsewhere.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str) -> None:
-        self.folder, self.fingerprint = Path(folder), fingerprint
+    def __init__(self, folder: str | Path, fingerprint: str, ranks: str = "1 x 1") -> None:
+        self.folder, self.fingerprint, self.ranks = Path(folder), fingerprint, ranks
 
     def files(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -68,31 +71,48 @@ class RollingCheckpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".writing"
         text = json.dumps({"step": done.step, "rows": done.rows, "pending": done.pending})
-        save_file(_tensors(model, optimizer), temporary, {"state": text, "fingerprint": self.fingerprint})
+        about = {"state": text, "fingerprint": self.fingerprint, "ranks": self.ranks}
+        save_file(_tensors(model, optimizer), temporary, about)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, self.folder / f"step-{done.step:09d}-{_hash(temporary)}.safetensors")
         for old in self.files()[:-KEPT]:
             old.unlink()
 
-    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progressed:
-        """Put the newest sound checkpoint into model and optimizer; a fresh start where there is none."""
+    def newest(self) -> Path | None:
+        """The newest sound checkpoint of this run; none for a fresh start."""
         for path in reversed(self.files()):
             if _hash(path) != path.stem.rsplit("-", 1)[1]:
                 LOGGER.warning("%s: bytes do not match the name (cut short?); trying an older one", path)
                 continue
             with safe_open(path, "pt") as handle:
-                metadata = handle.metadata()
-                if metadata["fingerprint"] != self.fingerprint:
-                    LOGGER.warning("%s: belongs to other settings or inputs; not resumed", path)
-                    continue
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-            _restore(model, optimizer, tensors)
-            state = json.loads(metadata["state"])
-            rows = [(int(r[0]), r[1], r[2], r[3]) for r in state["rows"]]
-            LOGGER.info("resuming after step %d from %s", state["step"], path)
-            return Progressed(state["step"], rows, state["pending"])
-        return Progressed()
+                about = handle.metadata()
+            if about["fingerprint"] == self.fingerprint:
+                return path
+            LOGGER.warning("%s: belongs to other settings or inputs; not resumed", path)
+        return None
+
+    def load(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, layout: Layout = SINGLE
+    ) -> Progressed:
+        """Put the newest sound checkpoint into model and optimizer; a fresh start where there is none.
+
+        With many ranks the first chooses, so that all load the same file; the folder is one that all see.
+        """
+        path = layout.everyone(self.newest() if layout.leader else None)[0]
+        if path is None:
+            return Progressed()
+        with safe_open(path, "pt") as handle:
+            about = handle.metadata()
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        _restore(model, optimizer, tensors)
+        state = json.loads(about["state"])
+        rows = [(int(r[0]), r[1], r[2], r[3]) for r in state["rows"]]
+        LOGGER.info("resuming after step %d from %s", state["step"], path)
+        if layout.leader and about["ranks"] != self.ranks:
+            before, now = about["ranks"], self.ranks
+            LOGGER.warning("it was split over %s ranks, now %s: last bits will differ", before, now)
+        return Progressed(state["step"], rows, state["pending"])
 
     def clear(self) -> None:
         """Remove the folder, once the run's outputs are in place."""

@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
-from megabase.batches import Batch, Plan, Windows, read_ahead
+from megabase.batches import Batch, Plan, Windows, part, read_ahead
 from megabase.biases import start_biases
 from megabase.channels import Channels
 from megabase.examples import Source
 from megabase.files import FileError, Stamp, hash_json, hash_path, read_table, write_tsv
 from megabase.folds import held_out
 from megabase.genome import Genes, Genome, Interval
-from megabase.logs import progress
+from megabase.logs import Waiting, progress
 from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.optimise import batch_loss, check_schedule, make_optimizer, repeatable, train_step
+from megabase.parallel import SINGLE, Layout, attach, check_sizes
+from megabase.parallel.processes import joined
 from megabase.rolling import Progressed, RollingCheckpoint, Row
 from megabase.shards import ShardStore
 from megabase.spec import OUTPUTS, Kind
@@ -49,14 +51,22 @@ def mean_rows(step: int, split: str, values: list[dict[str, float]]) -> list[Row
 def validation_rows(
     model: AlphaGenome, batches: Iterable[Batch], settings: TrainSettings, step: int
 ) -> list[Row]:
-    """Rows of split `valid`: mean losses over unaugmented batches, in evaluation mode."""
+    """Rows of split `valid`: mean losses over unaugmented batches, in evaluation mode.
+
+    With many ranks, `batches` are those of `Windows.in_order(limit, layout)`; every rank gets all rows.
+    """
+    layout = model.layout
     model.eval()
+    attach(model, layout.window)
     device = next(model.parameters()).device
     values = []
     for batch in batches:
         loss, parts = batch_loss(model, batch.to(device), settings)
         values.append({"loss": float(loss), **{f"loss/{name}": float(v) for name, v in parts.items()}})
-    return mean_rows(step, "valid", values)
+    attach(model, layout)
+    dealt = layout.everyone(values)[:: layout.sequence_ranks]
+    count = sum(len(found) for found in dealt)
+    return mean_rows(step, "valid", [dealt[i % len(dealt)][i // len(dealt)] for i in range(count)])
 
 
 def train(
@@ -75,21 +85,26 @@ def train(
 
     next_batch(step) is the batch of a step and depends on nothing else; targets_of(batch, step) makes of it
     the batch that is learned, on the model's device. rolling: where checkpoints are kept, every
-    `settings.checkpoint_seconds` of `clock`. validation(): batches of the validation loss.
+    `settings.checkpoint_seconds` of `clock`. validation(): batches of the validation loss. With many ranks
+    (the model's layout), batches are this rank's share, and the first rank writes the checkpoints.
     """
     check_schedule(settings)
+    layout, waiting = model.layout, Waiting(what)
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, settings)
-    done = rolling.load(model, optimizer) if rolling else Progressed()
+    done = rolling.load(model, optimizer, layout) if rolling else Progressed()
     saved = clock()
     with progress(settings.steps, what, "steps", done.step) as shown:
         while done.step < settings.steps:
-            batch = targets_of(next_batch(done.step).to(device), done.step)
+            with waiting:
+                batch = next_batch(done.step)
+            batch = targets_of(batch.to(device), done.step)
             done.pending.append(train_step(model, optimizer, batch, settings, step=done.step, seed=seed))
             done.step += 1
             shown.advance(note=f"loss {done.pending[-1]['loss']:.4g}")
             _record(done, model, settings, validation)
-            if rolling and (clock() - saved >= settings.checkpoint_seconds or done.step == settings.steps):
+            due = clock() - saved >= settings.checkpoint_seconds or done.step == settings.steps
+            if rolling and layout.leader and due:
                 rolling.save(model, optimizer, done)
                 saved = clock()
     return done.rows
@@ -268,12 +283,15 @@ def run(
     *,
     measured: bool,
     threads: int | None,
+    layout: Layout = SINGLE,
 ) -> Path:
     """Train `model` on the training windows and write its folder. measured: targets are read from the store.
 
     description: the `info` of `model.json`; together with the hashes of the inputs it says whether a rolling
-    checkpoint belongs to this run.
+    checkpoint belongs to this run. With many ranks, `targets_of` gets whole windows where not measured.
     """
+    check_sizes(layout, batch_size=settings.batch_size, window=int(description["window"]))
+    attach(model, layout)
     seed = int(description["seed"])
     plan = plan_of(settings, seed)
     windows = setup.windows("train", plan, targets=measured)
@@ -281,17 +299,37 @@ def run(
         raise ValueError(f"scheme {description['scheme']!r} leaves no training window; look at folds.schemes")
     held = setup.windows("valid", plan)
     info = {**description, "config_hash": hash_json(description["settings"]), "inputs": setup.inputs}
-    rolling = RollingCheckpoint(f"{output}.checkpoint", hash_json(info))
-    with repeatable(threads), read_ahead(windows.batch, settings.steps) as next_batch:
+    ranks = f"{layout.data_ranks} x {layout.sequence_ranks}"
+    rolling = RollingCheckpoint(f"{output}.checkpoint", hash_json(info), ranks)
+    if not layout.single:
+        info["ranks"] = f"{ranks} (data x sequence)"
+    own = layout.rows(settings.batch_size)
+
+    def read(step: int) -> Batch:
+        batch = windows.batch(step, own)
+        return part(batch, layout) if measured else batch
+
+    with repeatable(threads), read_ahead(read, settings.steps) as next_batch:
         rows = train(
             model, next_batch, targets_of, settings, seed=seed, what=output.name, rolling=rolling,
-            validation=(lambda: held.in_order(settings.validate_windows)) if held else None,
+            validation=(lambda: held.in_order(settings.validate_windows, layout)) if held else None,
         )  # fmt: skip
-    table = pl.DataFrame(rows, schema=["step", "split", "quantity", "value"], orient="row")
-    write_tsv(table, output / "training.tsv", Stamp("training", info["config_hash"], setup.inputs))
-    save_model(output, model.cpu(), info)
-    rolling.clear()
+    if layout.leader:
+        _write(model, rows, output, info)
+        rolling.clear()
     return output
+
+
+def _write(model: AlphaGenome, rows: list[Row], output: Path, info: dict[str, Any]) -> None:
+    """The files of a trained model."""
+    table = pl.DataFrame(rows, schema=["step", "split", "quantity", "value"], orient="row")
+    write_tsv(table, output / "training.tsv", Stamp("training", info["config_hash"], info["inputs"]))
+    save_model(output, model.cpu(), info)
+
+
+def settings_of(settings: TrainSettings) -> dict[str, Any]:
+    """Settings as told in `model.json`: all that decide what is computed, not over how many ranks."""
+    return settings.model_dump(mode="json", exclude={"sequence_ranks"})
 
 
 def train_teacher(
@@ -314,8 +352,10 @@ def train_teacher(
 
     Windows of the scheme's training folds; the loss curve's split `valid` is its validation folds. Rolling
     checkpoints stand in `{output_dir}.checkpoint` until the run has ended. genes: gene folders in the order
-    of `genomes`. threads: intra-operation threads (default OMP_NUM_THREADS). Errors: ValueError on a loss
-    that is not finite (with the windows), on unknown schemes; FileError on inputs that cannot be used.
+    of `genomes`. threads: intra-operation threads (default OMP_NUM_THREADS). Under torchrun, its processes
+    train together (docs/architecture.md, Many processes). Errors: ValueError on a loss that is not finite
+    (with the windows), on unknown schemes, on ranks that do not divide batch or window; FileError on inputs
+    that cannot be used.
     """
     check_schedule(settings)
     output = Path(output_dir)
@@ -325,7 +365,7 @@ def train_teacher(
     )  # fmt: skip
     description = describe(
         output.name, setup.channels, scheme=scheme, seed=seed, window=fold_settings.window,
-        settings={"train": settings.model_dump(mode="json"), "model": model_settings.model_dump(mode="json")},
+        settings={"train": settings_of(settings), "model": model_settings.model_dump(mode="json")},
     )  # fmt: skip
     sizes = Sizes.preset(
         model_settings.preset,
@@ -337,7 +377,8 @@ def train_teacher(
     if windows and settings.bias_windows:
         batches = math.ceil(settings.bias_windows / settings.batch_size)
         start_biases(model, (windows.batch(step) for step in range(batches)))
-    model = model.to(device)
-    return run(
-        setup, model, lambda batch, _: batch, settings, output, description, measured=True, threads=threads
-    )
+    with joined(device, settings.sequence_ranks) as (layout, own):
+        return run(
+            setup, model.to(own), lambda batch, _: batch, settings, output, description,
+            measured=True, threads=threads, layout=layout,
+        )  # fmt: skip

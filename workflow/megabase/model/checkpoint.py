@@ -41,6 +41,19 @@ def save_model(folder: str | Path, model: AlphaGenome, info: Mapping[str, Any]) 
     write_json(card, folder / CARD, stamp)
 
 
+def load_card(folder: str | Path) -> tuple[Sizes, dict[str, Any]]:
+    """(sizes, info) of a model, without its weights. FileError where the card is missing."""
+    card = _card(Path(folder))
+    return Sizes(**card["sizes"]), card["info"]
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileError(f"{folder / name}: not found; a model folder holds {CARD} and {WEIGHTS}")
+    return read_json(folder / CARD, "model")
+
+
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[AlphaGenome, dict[str, Any]]:
     """(model in evaluation mode on `device`, info) as `save_model` wrote them.
 
@@ -48,10 +61,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     missing, unknown or misshapen.
     """
     folder = Path(folder)
-    for name in (CARD, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileError(f"{folder / name}: not found; a model folder holds {CARD} and {WEIGHTS}")
-    card = read_json(folder / CARD, "model")
+    card = _card(folder)
     if (found := hash_path(folder / WEIGHTS)) != card["weights"]:
         raise FileError(
             f"{folder / WEIGHTS}: hash {found}, but {CARD} was written with {card['weights']}; the folder "
