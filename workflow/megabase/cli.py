@@ -1,5 +1,7 @@
 """The command line: one subcommand a rule. Parse, load, call; the work is in the function of the same name.
 
+Commands that people call, and no rule, are in `megabase.commands`.
+
 A stage's module is imported inside its command, so that `megabase --help` and light commands start fast. A
 path of a model, genome or store may be its folder or the JSON file in it that describes it.
 """
@@ -12,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from megabase import config, logs
+from megabase import commands, config, logs
 from megabase.options import (
     BenchmarkName,
     BenchmarkTable,
@@ -24,7 +26,6 @@ from megabase.options import (
     GenomesFolder,
     Intervals,
     Manifest,
-    Metadata,
     Model,
     Organisms,
     Output,
@@ -37,7 +38,6 @@ from megabase.options import (
     device_of,
     folder_of,
     genomes_of,
-    named_paths,
     optional,
     rows_of,
 )
@@ -67,19 +67,6 @@ def simulate_demo(output: Output, seed: Seed = 0) -> None:
 
     logs.start("simulate-demo", seed=seed)
     demo.simulate_demo(output, seed)
-
-
-@app.command()
-def list_sources(
-    tables: Annotated[list[Path], typer.Argument(help="TSVs with the columns of a manifest")],
-    output: Output,
-    data: Annotated[str, typer.Option(help="folder that {data} in a URL stands for")] = "",
-) -> None:
-    """Freeze a release: check tables of sources, fill in sizes and MD5 sums, and write its manifest."""
-    from megabase.sources import listing
-
-    logs.start("list-sources")
-    listing.list_sources(tables, output, data=data)
 
 
 @app.command()
@@ -458,56 +445,8 @@ def plot_report(
     page.plot_report(results, manifest, given, output)
 
 
-@app.command()
-def query_scores(
-    scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
-    variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
-    region: Annotated[str, typer.Option(help="chrom:start-end, 1-based and closed")] = "",
-    gene: Annotated[str, typer.Option(help="gene id or name")] = "",
-    biosample: Annotated[str, typer.Option(help="biosample name or ontology term")] = "",
-    scorer: Annotated[str, typer.Option(help="name of a scorer")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="TSV to write; empty: print")] = "",
-) -> None:
-    """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
-    from megabase.scoring import query
-
-    conditions = dict(variant=variant, region=region, gene=gene, biosample=biosample, scorer=scorer)
-    wanted = {key: value for key, value in conditions.items() if value}
-    if output:
-        query.tidy_scores(scores, output, **wanted)
-    else:
-        sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
-
-
-@app.command()
-def import_checkpoint(
-    source: Annotated[Path, typer.Argument(help="Orbax folder as downloaded, or .npz file (docs/import.md)")],
-    metadata: Metadata,
-    scheme: Annotated[str, typer.Option(help="fold scheme that it was trained by; distilled model: all")],
-    output: Output,
-    name: Annotated[str, typer.Option(help="name of the model; empty: that of the output folder")] = "",
-    preset: Annotated[str, typer.Option(help="sizes of the network")] = "alphagenome",
-    window: Annotated[int, typer.Option(help="bases of a window that the model was made for")] = 1_048_576,
-    sha256: Annotated[str, typer.Option(help="SHA-256 that the source must have; empty: not known")] = "",
-) -> None:
-    """Make a model folder of the published AlphaGenome checkpoint and its track metadata."""
-    from megabase.predictors import published
-
-    logs.start("import-checkpoint")
-    published.import_checkpoint(
-        source, output, metadata=named_paths(metadata), scheme=scheme, name=name or None, preset=preset,
-        window=window, sha256=sha256 or None,
-    )  # fmt: skip
-
-
-@app.command()
-def document_config(
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder of the checkout")] = Path("."),
-) -> None:
-    """Write config/README.md and workflow/schemas/config.schema.json from the settings classes."""
-    from megabase import document
-
-    document.document_config(output)
+for command in commands.FOR_PEOPLE:
+    app.command()(command)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ FASTA's, and other names are translated at the edge by `Genome.resolve`.
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from megabase.spec import STRANDS, UNKNOWN_BASE
 
 BLOCK = 1 << 24  # bases read from the FASTA at a time
 MIN_INTRON = 10  # shorter gaps between exons are frameshifts of the annotation, not introns
+_REGION = re.compile(r"^(?P<chrom>[^:]+):(?P<start>[\d,]*\d)-(?P<end>[\d,]*\d)$")
 _MITOCHONDRIA = ("chrM", "M", "MT", "chrMT")
 
 
@@ -70,6 +72,18 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.chrom}:{self.start}-{self.end}:{self.strand}"
+
+
+def parse_region(text: str) -> Interval:
+    """Interval of `chrom:start-end`, 1-based and closed as people and browsers write it, commas allowed.
+
+    ValueError if it is not one.
+    """
+    match = _REGION.match(text)
+    start, end = (int(match[k].replace(",", "")) for k in ("start", "end")) if match else (0, 0)
+    if match is None or not 1 <= start <= end:
+        raise ValueError(f"region {text!r}; wanted chrom:start-end, 1-based, start not beyond end")
+    return Interval(match["chrom"], start - 1, end)
 
 
 class Genome:

@@ -13,6 +13,7 @@ from megabase.spec import SPLICE_OUTPUTS
 from megabase.style import ALT_COLOUR, FAINT, GREEN, INK, OBSERVED_COLOUR, QUIET, REF_COLOUR, label_of
 
 POINTS = 1500  # values drawn across a panel; more bases are averaged together
+LEAST_USE = 0.01  # junctions used less than this share of the most used one are not drawn
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,33 @@ def draw_contacts(
     bar.set_label(scale, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
+
+
+def draw_junctions(axes: Axes, junctions: Sequence[Mapping[str, Any]]) -> None:
+    """Introns as arcs, REF above and ALT (where there is one) below the line; width is the predicted use."""
+    sides = [("ref", 1, REF_COLOUR)]
+    if any(j.get("alt") is not None for j in junctions):
+        sides.append(("alt", -1, ALT_COLOUR))
+    top = max(j[key] for j in junctions for key, _, _ in sides) or 1.0
+    along = (1 - np.cos(np.linspace(0, np.pi, 60))) / 2  # dense where the arcs are steep
+    for junction in junctions:
+        left, right = sorted((junction["donor"], junction["acceptor"]))
+        arc = np.sqrt(along * (1 - along)) * 2
+        for key, side, colour in sides:
+            use = max(junction[key], 0) / top
+            if use >= LEAST_USE:
+                axes.plot(
+                    left + along * (right - left),
+                    side * arc,
+                    color=colour,
+                    linewidth=0.3 + 3 * use,
+                    alpha=0.75,
+                )
+    axes.axhline(0, color=QUIET, linewidth=0.8)
+    axes.set_ylim(-1.15 if len(sides) > 1 else -0.1, 1.15)
+    axes.set_yticks([])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(labelbottom=False, bottom=False)
+    samples = {junction.get("biosample") or "" for junction in junctions}
+    several = "most changed" if len(sides) > 1 else "strongest"
+    lane_label(axes, f"junctions\n{samples.pop() if len(samples) == 1 else several}".strip())

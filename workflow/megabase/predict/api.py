@@ -208,7 +208,8 @@ def _sequence_window(sequence: str | np.ndarray) -> Window:
     return Window(codes[None], Interval("sequence", 0, len(codes)))
 
 
-def _chromosome(genome: Genome, name: str) -> str:
+def chromosome(genome: Genome, name: str) -> str:
+    """The genome's name of a chromosome; ValueError where it has none."""
     chrom = genome.resolve(name)
     if chrom is None:
         raise ValueError(
@@ -218,7 +219,7 @@ def _chromosome(genome: Genome, name: str) -> str:
 
 
 def _interval_window(genome: Genome, interval: Interval) -> Window:
-    chrom = _chromosome(genome, interval.chrom)
+    chrom = chromosome(genome, interval.chrom)
     check_length(interval.length, f"interval {interval.chrom}:{interval.start}-{interval.end}")
     if interval.end <= 0 or interval.start >= genome.lengths[chrom]:
         raise ValueError(
@@ -230,7 +231,7 @@ def _interval_window(genome: Genome, interval: Interval) -> Window:
 
 
 def _variant_window(genome: Genome, variant: Variant, length: int) -> Window:
-    chrom = _chromosome(genome, variant.chrom)
+    chrom = chromosome(genome, variant.chrom)
     variant = Variant(chrom, variant.position, variant.ref.upper(), variant.alt.upper())
     if problem := check_variant(variant, genome, length // 2):
         raise ValueError(f"variant {variant.variant_id}: {': '.join(problem)}")

@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from megabase.locus import Lane, draw_contacts, draw_genes, draw_lane, lane_label, mark_variant, position_axis
+from megabase.locus import (
+    Lane,
+    draw_contacts,
+    draw_genes,
+    draw_junctions,
+    draw_lane,
+    mark_variant,
+    position_axis,
+)
 from megabase.report.explanation import Explanation
 from megabase.spec import ALPHABET, OutputType
 from megabase.style import (
@@ -17,14 +25,12 @@ from megabase.style import (
     BASE_COLOURS,
     FAINT,
     OBSERVED_COLOUR,
-    QUIET,
     REF_COLOUR,
     new_figure,
     styled,
 )
 
 ZOOM = 1024  # bases of the zoomed view
-LEAST_USE = 0.01  # junctions used less than this share of the most used one are not drawn
 
 
 def _legend(figure: Figure) -> None:
@@ -47,7 +53,7 @@ def _stack(figure: Any, explanation: Explanation, lanes: Sequence[Lane], first: 
     for lane, panel in zip(lanes, axes, strict=False):
         draw_lane(panel, lane, explanation.start, first, last)
     if arcs:
-        _draw_junctions(axes[-2], arcs)
+        draw_junctions(axes[-2], arcs)
     draw_genes(axes[-1], explanation.info.get("genes", []), first, last, explanation.info.get("gene_id"))
     variant = explanation.variant
     mark_variant(axes, first, last, variant["position"], len(variant["ref"]))
@@ -56,32 +62,6 @@ def _stack(figure: Any, explanation: Explanation, lanes: Sequence[Lane], first: 
 
 def _inside(junction: Mapping[str, Any], first: int, last: int) -> bool:
     return all(first <= junction[end] < last for end in ("donor", "acceptor"))
-
-
-def _draw_junctions(axes: Axes, junctions: Sequence[Mapping[str, Any]]) -> None:
-    """Introns as arcs, REF above and ALT below the line; width is the predicted use."""
-    top = max(max(j["ref"], j["alt"]) for j in junctions) or 1.0
-    along = np.linspace(0, 1, 40)
-    for junction in junctions:
-        left, right = sorted((junction["donor"], junction["acceptor"]))
-        arc = np.sqrt(along * (1 - along)) * 2
-        for key, side, colour in (("ref", 1, REF_COLOUR), ("alt", -1, ALT_COLOUR)):
-            use = max(junction[key], 0) / top
-            if use >= LEAST_USE:
-                axes.plot(
-                    left + along * (right - left),
-                    side * arc,
-                    color=colour,
-                    linewidth=0.3 + 3 * use,
-                    alpha=0.75,
-                )
-    axes.axhline(0, color=QUIET, linewidth=0.8)
-    axes.set_ylim(-1.15, 1.15)
-    axes.set_yticks([])
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.tick_params(labelbottom=False, bottom=False)
-    samples = {junction.get("biosample") or "" for junction in junctions}
-    lane_label(axes, f"junctions\n{samples.pop() if len(samples) == 1 else 'most changed'}".strip())
 
 
 @styled

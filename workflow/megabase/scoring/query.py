@@ -7,7 +7,6 @@ variants reads little of a large dataset.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import numpy as np
 import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, read_table
+from megabase.genome import parse_region
 from megabase.scoring.chunks import JUNCTION_KEYS, VARIANT_KEYS, raw_matrix
 from megabase.scoring.store import SCORES, scorer_parts
 
 TRACK_KEYS = ("name", "strand", "ontology_curie", "biosample_name", "assay", "target")
-_REGION = re.compile(r"^(?P<chrom>[^:]+):(?P<start>[\d,]+)-(?P<end>[\d,]+)$")
 
 
 def query_scores(
@@ -95,14 +94,10 @@ def _condition(variant: str | None, region: str | None, gene: str | None) -> pl.
     if variant:
         condition &= pl.col("variant_id") == variant
     if region:
-        match = _REGION.match(region)
-        if not match:
-            raise ValueError(f"region {region!r}; wanted chrom:start-end, 1-based")
-        start, end = (int(match[k].replace(",", "")) for k in ("start", "end"))
-        condition &= pl.col("chrom") == match["chrom"]
-        condition &= (pl.col("position") < end) & (
-            pl.col("position") + pl.col("ref").str.len_bytes() >= start
-        )
+        place = parse_region(region)
+        condition &= pl.col("chrom") == place.chrom
+        condition &= pl.col("position") < place.end
+        condition &= pl.col("position") + pl.col("ref").str.len_bytes() > place.start
     if gene:
         condition &= (pl.col("gene_id") == gene) | (pl.col("gene_name") == gene)
     return condition

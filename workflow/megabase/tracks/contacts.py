@@ -235,11 +235,11 @@ def _write_cool(
     options: dict[str, Any] = {"columns": ["value"], "dtypes": {"value": np.float64}, "ordered": True}
     dated = path.with_name("dated.cool")
     cooler.create_cooler(str(dated), bins, pixels, symmetric_upper=True, **options)
-    _copy_undated(dated, path)
+    copy_undated(dated, path)
     dated.unlink()
 
 
-def _copy_undated(source: Path, target: Path) -> None:
+def copy_undated(source: Path, target: Path) -> None:
     """Copy a .cool without its date, so that the same contacts give the same bytes."""
     with h5py.File(source, "r") as old, h5py.File(target, "w") as new:
         for name in old:

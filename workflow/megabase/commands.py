@@ -1,0 +1,130 @@
+"""Commands that people call and no rule does; `megabase.cli` adds them to those of the rules.
+
+A stage's module is imported inside its command, so that `megabase --help` starts fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megabase import logs
+from megabase.options import (
+    Device,
+    GenesFolder,
+    GenomeFolder,
+    Metadata,
+    Output,
+    device_of,
+    folder_of,
+    named_paths,
+    optional,
+)
+
+
+def list_sources(
+    tables: Annotated[list[Path], typer.Argument(help="TSVs with the columns of a manifest")],
+    output: Output,
+    data: Annotated[str, typer.Option(help="folder that {data} in a URL stands for")] = "",
+) -> None:
+    """Freeze a release: check tables of sources, fill in sizes and MD5 sums, and write its manifest."""
+    from megabase.sources import listing
+
+    logs.start("list-sources")
+    listing.list_sources(tables, output, data=data)
+
+
+def query_scores(
+    scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
+    variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
+    region: Annotated[str, typer.Option(help="chrom:start-end, 1-based and closed")] = "",
+    gene: Annotated[str, typer.Option(help="gene id or name")] = "",
+    biosample: Annotated[str, typer.Option(help="biosample name or ontology term")] = "",
+    scorer: Annotated[str, typer.Option(help="name of a scorer")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="TSV to write; empty: print")] = "",
+) -> None:
+    """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
+    from megabase.scoring import query
+
+    conditions = dict(variant=variant, region=region, gene=gene, biosample=biosample, scorer=scorer)
+    wanted = {key: value for key, value in conditions.items() if value}
+    if output:
+        query.tidy_scores(scores, output, **wanted)
+    else:
+        sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
+
+
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(help="Orbax folder as downloaded, or .npz file (docs/import.md)")],
+    metadata: Metadata,
+    scheme: Annotated[str, typer.Option(help="fold scheme that it was trained by; distilled model: all")],
+    output: Output,
+    name: Annotated[str, typer.Option(help="name of the model; empty: that of the output folder")] = "",
+    preset: Annotated[str, typer.Option(help="sizes of the network")] = "alphagenome",
+    window: Annotated[int, typer.Option(help="bases of a window that the model was made for")] = 1_048_576,
+    sha256: Annotated[str, typer.Option(help="SHA-256 that the source must have; empty: not known")] = "",
+) -> None:
+    """Make a model folder of the published AlphaGenome checkpoint and its track metadata."""
+    from megabase.predictors import published
+
+    logs.start("import-checkpoint")
+    published.import_checkpoint(
+        source, output, metadata=named_paths(metadata), scheme=scheme, name=name or None, preset=preset,
+        window=window, sha256=sha256 or None,
+    )  # fmt: skip
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="model folder")],
+    genome: GenomeFolder,
+    output: Output,
+    region: Annotated[str, typer.Option(help="chrom:start-end, 1-based and closed as in browsers")] = "",
+    variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
+    outputs: Annotated[
+        list[str] | None, typer.Option(help="output types, joined by commas; default: all of the model")
+    ] = None,
+    ontology: Annotated[
+        list[str] | None, typer.Option(help="ontology terms, joined by commas; default: all tracks")
+    ] = None,
+    biosample: Annotated[
+        list[str] | None, typer.Option(help="name of a biosample; repeat for more; default: all tracks")
+    ] = None,
+    strand: Annotated[str, typer.Option(help="strands of tracks, such as + or +. ; default: all")] = "",
+    reverse_complement: Annotated[
+        bool, typer.Option("--reverse-complement", help="mean over both strands of the sequence")
+    ] = False,
+    window: Annotated[int, typer.Option(help="bases to read; 0: as many as in training")] = 0,
+    genes: GenesFolder = "",
+    device: Device = "",
+) -> None:
+    """Predict a region, or both alleles of a variant: bigWigs, .cool, Parquet and a plot."""
+    from megabase.predict import command
+
+    logs.start("predict")
+    command.predict(
+        model, folder_of(genome), output, region=region or None, variant=variant or None,
+        window=window or None, genes=optional(genes), device=device_of(device), outputs=_split(outputs),
+        ontology_terms=_split(ontology), biosamples=biosample or None, strand=strand or None,
+        reverse_complement=reverse_complement,
+    )  # fmt: skip
+
+
+def document_config(
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of the checkout")] = Path("."),
+) -> None:
+    """Write config/README.md and workflow/schemas/config.schema.json from the settings classes."""
+    from megabase import document
+
+    document.document_config(output)
+
+
+def _split(values: Iterable[str] | None) -> list[str] | None:
+    """Names of options that may be joined by commas; None where there are none."""
+    return [name.strip() for value in values or () for name in value.split(",") if name.strip()] or None
+
+
+FOR_PEOPLE = (list_sources, query_scores, import_checkpoint, predict, document_config)
