@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,14 +25,19 @@ from published_stand_ins import (
     published_text,
     write_orbax,
 )
+from scoring_stand_ins import make_annotation, make_genome, some_variants
+from typer.main import get_command
 
-from megabase.cli import main
+from megabase.cli import app, main
 from megabase.files import FileError, hash_path
+from megabase.genome import prepare_genome
 from megabase.model import AlphaGenome, Sizes, load_model, to_haiku
 from megabase.model.scaling import unscale_predictions
 from megabase.predictors.base import load_predictor, model_info
 from megabase.predictors.orbax import open_arrays, published_name
 from megabase.predictors.published import digest_of
+from megabase.scoring.engine import Engine
+from megabase.scoring.scorers import parse_scorers
 from megabase.sequence import one_hot
 from megabase.spec import OutputType
 
@@ -369,3 +376,28 @@ def test_metadata_of_the_wrong_organism(npz: Path, metadata: dict[str, Path], tm
         imported(npz, tmp_path / "m", {"human": mouse, "mouse": metadata["mouse"]})
     with pytest.raises(FileError, match=r"metadata of 1 organisms \(human\); the model has 2"):
         imported(npz, tmp_path / "m", {"human": metadata["human"]})
+
+
+def test_every_scorer_takes_it(folder: Path, tmp_path: Path) -> None:
+    make_genome(tmp_path)
+    genome = prepare_genome(tmp_path / "toy.fa", tmp_path / "mouse", organism="mouse", name="mouse")
+    predictor = load_predictor(folder)
+    scorers = parse_scorers(["recommended"], predictor.tracks("mouse"), has_genes=True, has_polya_sites=True)
+    settings = SimpleNamespace(window=WINDOW, batch_size=2)
+    engine = Engine(predictor, genome, make_annotation(), scorers, settings)
+    rows = engine.score([v for v in some_variants(genome) if v.position == 10_600])[0]
+    counts = {"rna_seq": 2, "chip_tf": 2, "contact_maps": 1, "splice_sites": 4, "splice_site_usage": 4,
+              "splice_junctions": 2}  # fmt: skip
+    assert counts.keys() <= rows.keys() and not any(name.startswith("atac") for name in rows)
+    for name, count in counts.items():
+        assert rows[name].raw.shape[1] == count, name
+    assert rows["chip_tf"].raw.isfinite().all()
+
+
+def test_the_page_names_the_options_that_there_are(root: Path) -> None:
+    page = (root / "docs" / "import.md").read_text(encoding="utf-8")
+    command = get_command(app).commands["import-checkpoint"]
+    known = {name for option in command.params for name in option.opts}
+    text = page.split("## Without")[0].replace("pip install", "")
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*(?=[ =`])", text.split("find -L")[0]))
+    assert {"--metadata", "--scheme", "--sha256", "-o"} <= named <= known | {"--model"}
