@@ -136,4 +136,5 @@ def test_rule_gives_its_command_the_options_that_it_has_and_needs(rule: str) -> 
     arguments = [p for p in COMMANDS[rule.replace("_", "-")].params if p.param_type_name == "argument"]
     leading = re.match(r"megabase [a-z-]+((?: \{[^}]+\})*)", shell)
     assert leading is not None
-    assert len(re.findall(r"\{(?!params\.)", leading[1])) == len(arguments)  # params may hold whole options
+    given = leading[1].replace(" {params.splits}", "")  # holds options
+    assert given.count("{") == len(arguments)
