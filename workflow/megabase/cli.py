@@ -27,9 +27,11 @@ from megabase.options import (
     Intervals,
     Manifest,
     Model,
+    Nodes,
     Organisms,
     Output,
     Paths,
+    Processes,
     Regions,
     Scheme,
     Seed,
@@ -56,7 +58,8 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:  # FileError is a ValueError; settings and files are the user's
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        who = f" of rank {logs.rank()}" if logs.rank() else ""
+        sys.stderr.write(f"error{who}: {' '.join(str(error).split())}\n")
         sys.exit(1)
 
 
@@ -211,10 +214,14 @@ def train_teacher(
     settings: Settings = "",
     seed: Seed = 0,
     device: Device = "",
+    processes: Processes = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Train one teacher on measured tracks; goes on from its last checkpoint."""
     from megabase import train
+    from megabase.parallel import launch
 
+    launch.launch(processes, nodes)
     given = begin("train-teacher", config.TrainSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
@@ -236,10 +243,14 @@ def distill_student(
     settings: Settings = "",
     seed: Seed = 0,
     device: Device = "",
+    processes: Processes = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Distil the student from the all-folds teachers; goes on from its last checkpoint."""
     from megabase import distill
+    from megabase.parallel import launch
 
+    launch.launch(processes, nodes)
     given = begin("distill-student", config.DistillSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     distill.distill_student(

@@ -31,6 +31,8 @@ BenchmarkTable = Annotated[Path, typer.Argument(help="table.parquet of prepare-b
 Metadata = Annotated[
     list[str], typer.Option(help="organism=path of its track metadata; one each, human first, then mouse")
 ]
+Processes = Annotated[int, typer.Option(help="processes that train together on a node, started by torchrun")]
+Nodes = Annotated[int, typer.Option(help="nodes of the SLURM job that train together")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
 
 

@@ -1,4 +1,5 @@
-# Shards -> teachers -> student, and the plain models beside them.
+# Shards -> teachers -> student, and the plain models beside them. A job is one task; with the resource `processes`
+# above 1 (or `nodes`) the command starts torchrun itself.
 
 
 rule train_teacher:
@@ -19,6 +20,8 @@ rule train_teacher:
     resources:
         gpu=0,
         mem="8GB",
+        nodes=1,
+        processes=1,
         runtime="3d",
     params:
         folder=subpath(output.info, parent=True),
@@ -31,7 +34,8 @@ rule train_teacher:
     shell:
         "megabase train-teacher {input.stores:q} --scheme {wildcards.scheme} --genomes {params.genomes:q} "
         "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
-        "--model {params.model:q} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+        "--model {params.model:q} --settings {params.settings:q} --seed {params.seed} "
+        "--processes {resources.processes} --nodes {resources.nodes} -o {params.folder:q} &> {log:q}"
 
 
 rule distill_student:
@@ -57,6 +61,8 @@ rule distill_student:
     resources:
         gpu=0,
         mem="8GB",
+        nodes=1,
+        processes=1,
         runtime="7d",
     params:
         folder=subpath(output.info, parent=True),
@@ -69,7 +75,8 @@ rule distill_student:
     shell:
         "megabase distill-student {input.teachers:q} --stores {params.stores:q} --genomes {params.genomes:q} "
         "--intervals {input.intervals:q} --folds {params.folds:q} --organisms {params.organisms} "
-        "--settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+        "--settings {params.settings:q} --seed {params.seed} "
+        "--processes {resources.processes} --nodes {resources.nodes} -o {params.folder:q} &> {log:q}"
 
 
 rule fit_baseline:
