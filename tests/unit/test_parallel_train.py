@@ -14,7 +14,7 @@ import torch
 from parallel_stand_ins import run_ranks
 from training_stand_ins import LENGTH, ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
-from megabase.batches import part
+from megabase.batches import WHOLE, part
 from megabase.config import DistillSettings, FoldSettings, TrainSettings, section_json
 from megabase.distill import Ensemble, distill_student, in_rotation, load_teachers, used_teachers
 from megabase.files import Stamp, read_json, write_table
@@ -80,7 +80,7 @@ def _losses(layout: Layout, world: dict[str, Any]) -> dict[str, Any]:
     setup, model = _made(world, settings)
     attach(model, layout)
     windows = setup.windows("train", plan_of(settings, 3))
-    batch = part(windows.batch(0, layout.rows(settings.batch_size)), layout)
+    batch = windows.batch(0, layout)
     out: dict[str, Any] = {"organisms": batch.organism.tolist()}
     for segment in SEGMENTS:
         changed = settings.model_copy(update={"segment_bases": segment})
@@ -101,12 +101,32 @@ def _losses(layout: Layout, world: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+@pytest.mark.parametrize("sequence_ranks", [2, 4])
+def test_a_rank_reads_its_part_of_what_one_rank_reads(world: dict[str, Any], sequence_ranks: int) -> None:
+    """Parts that are read alone are parts of the whole, bit for bit, on both strands and beyond ends."""
+    settings = _settings(max_shift=256, batch_size=12)
+    setup, _ = _made(world, settings)
+    windows = setup.windows("train", plan_of(settings, 1))
+    whole = windows.batch(0)
+    strands = {(int(o), i.strand) for o, i in zip(whole.organism, whole.intervals, strict=True)}
+    assert len(strands) == 4 and min(i.start for i in whole.intervals) < 0
+    for rank in range(sequence_ranks):
+        place = Layout(sequence_ranks=sequence_ranks, sequence_rank=rank)
+        read, cut = windows.batch(0, place), part(whole, place)
+        assert read.first_base == cut.first_base == rank * WINDOW // sequence_ranks
+        assert torch.equal(read.sequence, cut.sequence) and read.targets.keys() == cut.targets.keys()
+        for name, wanted in cut.targets.items():
+            torch.testing.assert_close(read.targets[name], wanted, rtol=0, atol=0, equal_nan=True)
+            assert (wanted.shape == whole.targets[name].shape) is (name in WHOLE)
+        assert torch.equal(read.gene_masks["spans"], whole.gene_masks["spans"])
+
+
 @pytest.fixture(scope="module")
 def alone(world: dict[str, Any]) -> dict[str, Any]:
     return _losses(SINGLE, world)
 
 
-@pytest.mark.parametrize(("ranks", "sequence_ranks"), [(2, 1), (2, 2), (4, 2), (4, 4)])
+@pytest.mark.parametrize(("ranks", "sequence_ranks"), [(4, 1), (2, 2), (4, 2), (4, 4)])
 def test_loss_and_gradients_are_those_of_one_rank(
     ranks: int, sequence_ranks: int, world: dict[str, Any], alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -212,7 +232,7 @@ def _targets(layout: Layout, world: dict[str, Any], folders: list[str]) -> dict[
     teachers, _, _ = load_teachers(folders, setup.channels, "cpu", layout)
     ensemble = Ensemble(teachers, settings, 0, layout)
     windows = setup.windows("train", plan_of(settings, 3), targets=False)
-    batches = [ensemble(windows.batch(step, layout.rows(4)), step) for step in (0, 1)]
+    batches = [ensemble(windows.batch(step, layout), step) for step in (0, 1)]
     return {
         "held": [n for n, teacher in enumerate(teachers) if teacher is not None],
         "asked": [ensemble.chosen(step) for step in (0, 1)],
@@ -289,7 +309,7 @@ def _nowhere(layout: Layout, world: dict[str, Any]) -> str:
     settings = _settings(batch_size=2)
     setup, model = _made(world, settings)
     attach(model, layout)
-    batch = setup.windows("train", plan_of(settings, 0)).batch(0, layout.rows(2))
+    batch = setup.windows("train", plan_of(settings, 0)).batch(0, layout)
     if layout.rank == layout.ranks - 1:
         batch.targets[OutputType.CONTACT_MAPS] = torch.full_like(
             batch.targets[OutputType.CONTACT_MAPS], torch.inf

@@ -24,7 +24,7 @@ from megabase.parallel import SINGLE, Layout
 from megabase.seeds import generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
 
-ALL_ROWS = slice(0, None)
+WHOLE = ("splice_positions", OutputType.SPLICE_JUNCTIONS)  # targets that every rank of a window has all of
 READ_AHEAD = 2  # batches that the background thread prepares before they are asked for
 
 
@@ -56,30 +56,41 @@ class Batch:
 
 
 def part(batch: Batch, layout: Layout) -> Batch:
-    """The part of a batch of whole windows that a rank holds: bases, tokens, and rows of contact maps."""
+    """The part of a batch that a rank holds: bases, tokens, and rows of contact maps.
+
+    The batch is of whole windows, but its targets along the sequence may be of this part already.
+    """
     if not layout.split:
         return batch
+    bases = layout.part(batch.sequence.shape[1])
 
-    def own(x: Tensor) -> Tensor:
+    def own(name: str, x: Tensor) -> Tensor:
+        kind = OUTPUTS[OutputType(name)].kind if name != "splice_positions" else Kind.JUNCTIONS
+        covered = x.shape[1] * (PAIR if kind is Kind.CONTACTS else per_value(OutputType(name)))
+        if covered == bases.stop - bases.start:
+            return x
         return x[:, layout.part(x.shape[1])].clone()  # a copy, so that the whole is not kept alive
 
-    whole = ("splice_positions", OutputType.SPLICE_JUNCTIONS)
-    targets = {name: x if name in whole else own(x) for name, x in batch.targets.items()}
-    first = layout.part(batch.sequence.shape[1]).start
-    return replace(batch, sequence=own(batch.sequence), targets=targets, first_base=first)
+    targets = {n: x if n in WHOLE else own(n, x) for n, x in batch.targets.items()}
+    return replace(batch, sequence=batch.sequence[:, bases], targets=targets, first_base=bases.start)
 
 
-def _missing(output: OutputType, length: int, width: int, sites: int) -> Tensor:
+def per_value(output: OutputType) -> int:
+    """Bases that a target value along the sequence stands for."""
+    return 1 if 1 in OUTPUTS[output].resolutions else TOKEN
+
+
+def _missing(output: OutputType, example: Example, width: int, sites: int) -> Tensor:
     """A target that is missing everywhere, in the model's channels."""
-    kind = OUTPUTS[output].kind
+    kind, length = OUTPUTS[output].kind, example.covered
     if kind is Kind.SITES:
         return torch.full((length,), -1, dtype=torch.int64)
     if kind is Kind.CONTACTS:
-        return torch.full((length // PAIR, length // PAIR, width), torch.nan)
+        bins = example.sequence.numel() // PAIR
+        return torch.full((bins, bins, width), torch.nan)
     if kind is Kind.JUNCTIONS:
         return torch.zeros(sites, sites, width)
-    per = 1 if 1 in OUTPUTS[output].resolutions else TOKEN
-    return torch.full((length // per, width), torch.nan)
+    return torch.full((length // per_value(output), width), torch.nan)
 
 
 def _site_count(examples: Sequence[Example]) -> int:
@@ -96,7 +107,7 @@ def _pad_target(
     output: OutputType, example: Example, channels: Channels, organism: str, sites: int
 ) -> Tensor:
     """The example's target of `output` in the model's channels; missing where it has none."""
-    padded = _missing(output, example.sequence.numel(), channels.widths[output], sites)
+    padded = _missing(output, example, channels.widths[output], sites)
     found = example.targets.get(output)
     if found is None:
         return padded
@@ -181,7 +192,17 @@ def reverse_example(example: Example, tracks: TrackRows) -> Example:
         sequence=turned["sequence"][0],
         targets={name: value[0] for name, value in turned["targets"].items()},
         genes=torch.stack([length - end, length - start, 1 - strand], 1),
+        part=example.part and slice(length - example.part.stop, length - example.part.start),
     )
+
+
+def without_first(example: Example, bases: int) -> Example:
+    """The example without the first bases (whole tokens) of the part that its targets cover."""
+    targets = {
+        name: x if name in WHOLE or name == OutputType.CONTACT_MAPS else x[bases // per_value(name) :]
+        for name, x in example.targets.items()
+    }
+    return replace(example, targets=targets, part=slice(example.part.start + bases, example.part.stop))
 
 
 @dataclass(frozen=True)
@@ -245,18 +266,37 @@ class Windows:
             rows.append((name, moved, bool(rng.random() < plan.reverse_complement)))
         return rows
 
-    def example(self, organism: str, interval: Interval, reverse: bool = False) -> Example:
-        """One window, seen from the - strand if `reverse`."""
-        source = self.sources[organism]
-        example = read_example(source, interval, max_sites=self.plan.max_sites, targets=self.targets)
-        return reverse_example(example, source.tracks) if reverse else example
+    def example(
+        self, organism: str, interval: Interval, reverse: bool = False, bases: slice | None = None
+    ) -> Example:
+        """One window, seen from the - strand if `reverse`. bases: whose targets are read, as seen then."""
+        source, length, margin = self.sources[organism], interval.length, 0
+        read = bases
+        if reverse and bases is not None:
+            margin = TOKEN if bases.start else 0  # signal that moves by a base comes from beyond the part
+            read = slice(length - bases.stop, length - bases.start + margin)
+        example = read_example(
+            source, interval, max_sites=self.plan.max_sites, targets=self.targets, part=read
+        )
+        if not reverse:
+            return example
+        example = reverse_example(example, source.tracks)
+        return without_first(example, margin) if margin else example
 
-    def batch(self, step: int, own: slice = ALL_ROWS) -> Batch:
-        """The batch of `step`, or its own rows only; depends on the plan's seed and on `step` alone."""
-        rows = self.draw(step)[own]
-        examples = [self.example(*row) for row in rows]
+    def _stack(self, rows: Sequence[tuple[str, Interval, bool]], layout: Layout) -> Batch:
+        """A batch of these windows; with many ranks to a window, this rank's part of it."""
+        bases = layout.part(self.length) if layout.split and self.targets else None
+        examples = [self.example(*row, bases) for row in rows]
         batch = collate(examples, [row[0] for row in rows], self.channels, targets=self.targets)
-        return replace(batch, first_row=own.start)
+        return part(batch, layout) if self.targets else batch
+
+    def batch(self, step: int, layout: Layout = SINGLE) -> Batch:
+        """The batch of `step`; depends on the plan's seed and on `step` alone.
+
+        With many ranks: this rank's rows, and of these, if they have targets, its part of the windows.
+        """
+        own = layout.rows(self.plan.batch_size)
+        return replace(self._stack(self.draw(step)[own], layout), first_row=own.start)
 
     def in_order(self, limit: int | None = None, layout: Layout = SINGLE) -> Iterator[Batch]:
         """All windows once, as they are, for validation. limit: a seeded subset of that many windows.
@@ -269,10 +309,7 @@ class Windows:
             rows = [rows[i] for i in sorted(chosen)]
         size = self.plan.batch_size
         for start in range(layout.data_rank * size, len(rows), layout.data_ranks * size):
-            some = rows[start : start + size]
-            examples = [self.example(name, interval) for name, interval in some]
-            batch = collate(examples, [name for name, _ in some], self.channels, targets=self.targets)
-            yield part(batch, layout)
+            yield self._stack([(*row, False) for row in rows[start : start + size]], layout)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Missing signal is NaN, missing splice labels are -1; neither is ever a zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -41,12 +41,20 @@ class Example:
     """One window. sequence uint8 [S]; targets by output type, no batch axis, and `splice_positions`.
 
     genes int32 [G, 3]: start and end relative to the window, clipped to it, and strand (0 = +, 1 = -).
+    part: the bases that targets along the sequence cover, where they are not all of the window; contact
+    maps, junctions and positions are always the window's.
     """
 
     interval: Interval
     sequence: Tensor
     targets: dict[str, Tensor]
     genes: Tensor
+    part: slice | None = None
+
+    @property
+    def covered(self) -> int:
+        """Bases that targets along the sequence cover."""
+        return self.sequence.numel() if self.part is None else self.part.stop - self.part.start
 
 
 def track_target(store: ShardStore, output: OutputType, interval: Interval) -> Tensor:
@@ -59,24 +67,27 @@ def track_target(store: ShardStore, output: OutputType, interval: Interval) -> T
 
 
 def splice_targets(
-    store: ShardStore, interval: Interval, tracks: TrackRows, max_sites: int
+    store: ShardStore, interval: Interval, tracks: TrackRows, max_sites: int, part: slice | None = None
 ) -> dict[str, Tensor]:
     """`splice_sites` int64 [S], `splice_positions` int64 [4, K], usage [S, P] and junctions [K, K, P].
 
     Usage is 0 at a base whose class is known and that is no measured site (its loss runs over every base).
+    part: the bases of the window that sites and usage are wanted of, by default all.
     """
+    part = part or slice(0, interval.length)
     found = store.splicing(interval.chrom, interval.start, interval.length, max_sites)
-    classes = torch.from_numpy(found.classes.astype(np.int64))
+    classes = torch.from_numpy(found.classes[part].astype(np.int64))
     sites = max(1, int((found.positions >= 0).sum(-1).max()))  # the rest of a row is padding
     targets: dict[str, Tensor] = {
         OutputType.SPLICE_SITES: classes,
         "splice_positions": torch.from_numpy(found.positions[:, :sites].astype(np.int64)),
     }
     if OutputType.SPLICE_SITE_USAGE in tracks:
-        usage = torch.zeros(interval.length, len(tracks[OutputType.SPLICE_SITE_USAGE]))
+        usage = torch.zeros(len(classes), len(tracks[OutputType.SPLICE_SITE_USAGE]))
         usage[classes < 0] = torch.nan
         where, values = found.usage
-        usage[torch.from_numpy(where.astype(np.int64))] = torch.from_numpy(values)
+        here = (where >= part.start) & (where < part.stop)
+        usage[torch.from_numpy(where[here].astype(np.int64) - part.start)] = torch.from_numpy(values[here])
         targets[OutputType.SPLICE_SITE_USAGE] = usage
     if OutputType.SPLICE_JUNCTIONS in tracks:
         counts = torch.zeros(sites, sites, found.channels)
@@ -97,17 +108,30 @@ def gene_spans(genes: Genes | None, interval: Interval) -> Tensor:
     return torch.from_numpy(np.stack([start, end, strand], 1).astype(np.int32).reshape(-1, 3))
 
 
-def read_example(source: Source, interval: Interval, *, max_sites: int, targets: bool = True) -> Example:
-    """One window on the + strand; without its measured targets where they are not wanted."""
+def read_example(
+    source: Source,
+    interval: Interval,
+    *,
+    max_sites: int,
+    targets: bool = True,
+    part: slice | None = None,
+) -> Example:
+    """One window on the + strand; without its measured targets where they are not wanted.
+
+    part: the bases (whole tokens) of the window whose targets are read, by default all.
+    """
     codes = torch.from_numpy(source.genome.codes(interval.chrom, interval.start, interval.end))
     genes = gene_spans(source.genes if OutputType.RNA_SEQ in source.tracks else None, interval)
     values: dict[str, Tensor] = {}
     if targets:
         present = [o for o in source.tracks if o in TRACK_OUTPUTS]
-        values |= {o: track_target(source.store, o, interval) for o in present}
+        inside = interval
+        if part is not None:
+            inside = replace(interval, start=interval.start + part.start, end=interval.start + part.stop)
+        values |= {o: track_target(source.store, o, inside) for o in present}
         if OutputType.CONTACT_MAPS in source.tracks:
             maps = source.store.contacts(interval.chrom, interval.start, interval.length)
             values[OutputType.CONTACT_MAPS] = torch.from_numpy(maps)
         if any(OUTPUTS[o].kind in (Kind.SITES, Kind.USAGE, Kind.JUNCTIONS) for o in source.tracks):
-            values |= splice_targets(source.store, interval, source.tracks, max_sites)
-    return Example(interval, codes, values, genes)
+            values |= splice_targets(source.store, interval, source.tracks, max_sites, part)
+    return Example(interval, codes, values, genes, part)

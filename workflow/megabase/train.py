@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
 
-from megabase.batches import Batch, Plan, Windows, part, read_ahead
+from megabase.batches import Batch, Plan, Windows, read_ahead
 from megabase.biases import start_biases
 from megabase.channels import Channels
 from megabase.examples import Source
@@ -303,12 +304,7 @@ def run(
     rolling = RollingCheckpoint(f"{output}.checkpoint", hash_json(info), ranks)
     if not layout.single:
         info["ranks"] = f"{ranks} (data x sequence)"
-    own = layout.rows(settings.batch_size)
-
-    def read(step: int) -> Batch:
-        batch = windows.batch(step, own)
-        return part(batch, layout) if measured else batch
-
+    read = partial(windows.batch, layout=layout)
     with repeatable(threads), read_ahead(read, settings.steps) as next_batch:
         rows = train(
             model, next_batch, targets_of, settings, seed=seed, what=output.name, rolling=rolling,
