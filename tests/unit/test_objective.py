@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from megabase import losses
@@ -11,6 +12,7 @@ from megabase.model import AlphaGenome, Sizes
 from megabase.objective import (
     JUNCTION_WEIGHT,
     scale_targets,
+    site_loss,
     soft_clip,
     soft_unclip,
     sum_tokens,
@@ -141,6 +143,20 @@ def test_a_students_targets_may_be_by_resolution_and_soft() -> None:
     torch.testing.assert_close(hard, again)
     for name, value in parts.items():
         torch.testing.assert_close(value, same[name])
+
+
+def test_sites_of_an_organism_without_annotation_are_not_learned() -> None:
+    """A teacher's head of such an organism was never trained: its guesses are no targets."""
+    predictions, targets, masks = make_predictions(), make_targets(), make_masks()
+    sites = OutputType.SPLICE_SITES
+    classes = F.one_hot(targets[sites].clamp_min(0), 5).float()
+    for target in (targets[sites], classes):
+        masks[sites] = torch.tensor([[True] * 5, [False] * 5])
+        logits = predictions[sites]["logits"].detach().requires_grad_()
+        loss = site_loss({"logits": logits}, target, masks[sites])
+        loss.backward()
+        assert (logits.grad[1] == 0).all() and (logits.grad[0] != 0).any()
+        assert torch.isclose(loss, site_loss({"logits": logits[:1]}, target[:1], masks[sites][:1]))
 
 
 def test_gene_loss_is_weighted_and_only_where_there_are_genes() -> None:

@@ -101,15 +101,22 @@ def gene_loss(
     )
 
 
-def site_loss(prediction: Mapping[str, Tensor], target: Tensor, layout: Layout = SINGLE) -> Tensor:
-    """Splice-site classes: int64 [B, S] with -1 = unknown, or a teacher's probabilities [B, S, 5]."""
+def site_loss(
+    prediction: Mapping[str, Tensor], target: Tensor, channels: Tensor, layout: Layout = SINGLE
+) -> Tensor:
+    """Splice-site classes: int64 [B, S] with -1 = unknown, or a teacher's probabilities [B, S, 5].
+
+    channels: bool [B, 5], all False for an organism without annotated sites: what a teacher says of it
+    was never trained, and is not learned.
+    """
     logits = prediction["logits"]
+    annotated = channels.all(-1)[:, None, None]
     if target.is_floating_point():
-        mask = ~torch.isnan(target).any(-1, keepdim=True)
+        mask = ~torch.isnan(target).any(-1, keepdim=True) & annotated
         return losses.cross_entropy_from_logits(y_true=target, y_pred=logits, mask=mask, layout=layout)
     known = target >= 0
     classes = F.one_hot(target.clamp_min(0).long(), len(SiteClass.NAMES)).float()
-    mask = known[..., None]
+    mask = known[..., None] & annotated
     return losses.cross_entropy_from_logits(y_true=classes, y_pred=logits, mask=mask, layout=layout)
 
 
@@ -167,7 +174,7 @@ def training_loss(
         target, kind = targets[output_type], OUTPUTS[output_type].kind
         channels = masks.get(output_type)
         if kind is Kind.SITES:
-            parts[str(output_type)] = site_loss(prediction, target, layout)
+            parts[str(output_type)] = site_loss(prediction, target, channels, layout)
         elif kind is not Kind.TRACKS:
             parts[str(output_type)] = dense_loss(kind, prediction, target, channels, layout)
         else:
