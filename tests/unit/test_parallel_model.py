@@ -108,3 +108,12 @@ def test_every_part_that_communicates_is_reached() -> None:
     attach(model, SINGLE)
     assert isinstance(model, AlphaGenome) and model.layout is SINGLE
     assert OutputType.SPLICE_JUNCTIONS in model.sizes.outputs()
+
+
+def test_bfloat16_passes_between_ranks(tmp_path: Path) -> None:
+    wanted = _pass(SINGLE, torch.bfloat16)
+    found = run_ranks(_pass, 2, 2, tmp_path, torch.bfloat16)
+    assert float(found[0]["sum"]) == pytest.approx(float(wanted["sum"]), rel=0.05)
+    norms = [torch.stack([g.norm() for n, g in x.items() if "gradient/" in n]) for x in (wanted, found[0])]
+    assert float(norms[1].norm()) == pytest.approx(float(norms[0].norm()), rel=0.05)
+    assert found[0]["rna_seq/scaled_1bp"].dtype == torch.bfloat16
