@@ -12,7 +12,7 @@ from megabase.seeds import generator
 from megabase.sequence import decode, encode, reverse_complement
 from megabase.simulate import alleles, bgzf, grammar, signals
 from megabase.simulate.alignments import SHIFTS, read_starts
-from megabase.simulate.contacts import loops
+from megabase.simulate.contacts import compartments, loops
 from megabase.simulate.genomes import diverge, diverged_genome, new_genome
 from megabase.simulate.measure import cover, known_runs
 from megabase.simulate.motifs import ACCEPTOR, DONOR, NUMBER, SCANNED, find_sites, site_strengths
@@ -254,3 +254,13 @@ def test_bgzf_is_gzip_with_an_end_marker() -> None:
     data = decode(background(generator(0, "bgzf"), 200_000)).encode()
     packed = bgzf.compress(data)
     assert gzip.decompress(packed) == data and packed.endswith(bgzf.END_OF_FILE)
+
+
+def test_compartments_are_neighbourhoods_of_activity() -> None:
+    activity = np.zeros(60)
+    activity[10:20] = activity[40:50] = 1.0
+    found = compartments(activity)
+    assert (np.abs(found) <= 1).all() and abs(np.median(found)) < 1e-6
+    assert found[15] > 0.8 and found[45] > 0.8 and found[30] < 0  # active ones are alike, far apart or not
+    assert (compartments(np.zeros(60)) == 0).all()
+    assert np.allclose(compartments(3 * activity), found)  # depth does not matter

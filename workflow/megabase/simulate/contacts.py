@@ -1,5 +1,5 @@
-"""Hi-C of the demo organism: distance decay, CTCF boundaries, loops of convergent pairs, and an .mcool
-file.
+"""Hi-C of the demo organism: distance decay, compartments, CTCF boundaries, loops of convergent pairs, and
+an .mcool file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import polars as pl
+from scipy.ndimage import gaussian_filter1d
 
 from megabase.files import atomic_path
 from megabase.simulate.motifs import NUMBER, Sites
@@ -22,9 +23,11 @@ BIN = 1_000
 RESOLUTIONS = (1_000, 2_000, 4_000)
 REACH = 80  # bins over which contacts are simulated
 CONTACTS = 400.0  # expected reads of a pixel on the diagonal without structure
-INSULATION, MAX_INSULATION = 0.9, 2.2  # log contacts lost at a boundary of strength 1, and at most
+INSULATION, MAX_INSULATION = 0.5, 2.2  # log contacts lost at a boundary of strength 1, and at most
 LOOP_GAIN, LOOP_SPREAD, LOOP_REACH = 1.3, 1.2, 40_000  # log gain, bins, longest loop (bp)
-AFFINITY = 0.8  # log gain between two fully active bins
+# log gain between two active or two inactive neighbourhoods, log loss between unlike ones
+COMPARTMENTS = 0.8
+NEIGHBOURHOOD, CONTRAST = 3.0, 1.5  # bins (standard deviation); steepness of the two states
 _ATTRIBUTES = {"creation-date": "2026-01-01T00:00:00", "generated-by": "megabase simulate-demo"}
 
 
@@ -54,16 +57,26 @@ def expected_contacts(state: State, chrom: str, cell: int) -> np.ndarray:
     boundary = np.zeros(size + 1)
     np.add.at(boundary, sites.position[ctcf] // BIN, INSULATION / 2 * sites.strength[ctcf])
     before = np.cumsum(boundary) - boundary / 2  # a boundary inside a bin counts by half
-    active = np.minimum(1.0, _bin_means(state.activity[chrom][cell], size) * 3)
+    state_of = compartments(_bin_means(state.activity[chrom][cell], size))
     log = np.full((REACH + 1, size), -np.inf)
     for distance in range(min(REACH, size - 1) + 1):
         first, second = np.arange(size - distance), np.arange(distance, size)
         walls = np.minimum(before[second] - before[first], MAX_INSULATION)
-        affinity = AFFINITY * np.sqrt(active[first] * active[second])
-        log[distance, : size - distance] = np.log(CONTACTS / (distance + 1)) - walls + affinity
+        alike = COMPARTMENTS * state_of[first] * state_of[second]
+        log[distance, : size - distance] = np.log(CONTACTS / (distance + 1)) - walls + alike
     for left, right, strength in loops(sites):
         _add_loop(log, left / BIN, right / BIN, strength)
     return np.exp(log)
+
+
+def compartments(activity: np.ndarray) -> np.ndarray:
+    """Compartment of each bin, from -1 (inactive) to 1 (active), by the mean activity around it.
+
+    activity: mean activity of the bins, float [bins]; the median neighbourhood is 0.
+    """
+    around = gaussian_filter1d(activity, NEIGHBOURHOOD, mode="constant")
+    spread = around.std()
+    return np.tanh(CONTRAST * (around - np.median(around)) / spread) if spread > 0 else np.zeros(len(around))
 
 
 def _bin_means(track: np.ndarray, size: int) -> np.ndarray:
