@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+import tensorstore
 
 from megabase.model import Sizes
 from megabase.predictors.published import import_checkpoint
@@ -81,7 +81,6 @@ def write_orbax(
 
     zeros: whether chunks of zeros are written too.
     """
-    tensorstore = pytest.importorskip("tensorstore")
     store, driver = LAYOUTS[layout]
     folder.mkdir(parents=True)
     context = tensorstore.Context({"file_io_sync": False})

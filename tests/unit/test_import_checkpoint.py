@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -303,7 +304,6 @@ def test_left_out_zeros_are_told(layout: str, tmp_path: Path, caplog: pytest.Log
 
 
 def test_bfloat16_is_widened(tmp_path: Path) -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     tree = {"alphagenome/a/b": np.array([1.5, -2.0], ml_dtypes.bfloat16)}
     array = open_arrays(write_orbax(tmp_path / "c", (tree, {}), "ocdbt"))["alphagenome/a/b"]()
     assert array.dtype == np.float32 and array.tolist() == [1.5, -2.0]
