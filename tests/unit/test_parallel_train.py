@@ -21,6 +21,7 @@ from megabase.files import Stamp, read_json, write_table
 from megabase.model import AlphaGenome, Sizes, load_model, save_model
 from megabase.optimise import batch_loss, make_optimizer, train_step
 from megabase.parallel import SINGLE, Layout, attach, sum_gradients
+from megabase.rolling import Progressed, RollingCheckpoint
 from megabase.spec import OutputType
 from megabase.train import (
     Setup,
@@ -363,3 +364,27 @@ def test_ranks_that_do_not_divide_are_one_clear_error(
     found = _command(world, tmp_path, **changes)
     assert found.returncode == 1 and f"error: {message}" in found.stderr
     assert not (tmp_path / "teacher-fold0-seed0").exists()
+
+
+def test_a_run_may_go_on_over_other_numbers_of_ranks(
+    world: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = _settings()
+    _, model = _made(world, settings)
+    optimizer = make_optimizer(model, settings)
+    RollingCheckpoint(tmp_path / "c", "same").save(model, optimizer, Progressed(3))
+    assert RollingCheckpoint(tmp_path / "c", "same").load(model, optimizer).step == 3
+    assert "ranks" not in caplog.text
+    assert RollingCheckpoint(tmp_path / "c", "same", "2 x 4").load(model, optimizer).step == 3
+    assert "split over 1 x 1 ranks, now 2 x 4: last bits will differ" in caplog.text
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(world: dict[str, Any]) -> None:
+    settings = _settings(batch_size=1)
+    setup, model = _made(world, settings)
+    batch = setup.windows("train", plan_of(settings, 0)).batch(0)
+    model.head_of(OutputType.ATAC).at(128).learnt_scale.register_hook(lambda g: g * torch.nan)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=r"step 2: the gradient norm is nan .* on windows chr"):
+        train_step(model, make_optimizer(model, settings), batch, settings, step=2, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -109,7 +109,7 @@ class RollingCheckpoint:
         state = json.loads(about["state"])
         rows = [(int(r[0]), r[1], r[2], r[3]) for r in state["rows"]]
         LOGGER.info("resuming after step %d from %s", state["step"], path)
-        if layout.leader and about["ranks"] != self.ranks:
+        if layout.leader and about.get("ranks", self.ranks) != self.ranks:
             before, now = about["ranks"], self.ranks
             LOGGER.warning("it was split over %s ranks, now %s: last bits will differ", before, now)
         return Progressed(state["step"], rows, state["pending"])
