@@ -29,7 +29,7 @@ from megabase.variants import Variant
 
 LANES = 12  # tracks drawn; each output type has its share of them
 ARCS = 40  # junctions drawn
-NO_SITE = SiteClass.NAMES[SiteClass.NONE]
+LEAST_SHARE = 0.1  # of the strongest track: changes of much weaker ones count little
 Map = tuple[str, np.ndarray, tuple[int, int], float]
 Alleles = Mapping[str, Mapping[OutputType, Prediction]]
 
@@ -80,9 +80,7 @@ def choose_lanes(cut: Sequence[Mapping[OutputType, Prediction]]) -> tuple[list[t
     for output, sides in lined.items():
         first, offset = sides[0], sides[0].interval.start
         if first.kind is Kind.SITES:
-            keep = [
-                i for i, name in enumerate(first.tracks["name"]) if name != SiteClass.NAMES[SiteClass.NONE]
-            ]
+            keep = [i for i, c in enumerate(first.tracks["channel"]) if c != SiteClass.NONE]
             values = [side.values[:, keep].max(1) for side in sides]
             lanes.append((_lane(output, "any class", first.resolution, values), offset))
             total += 1
@@ -98,7 +96,7 @@ def choose_lanes(cut: Sequence[Mapping[OutputType, Prediction]]) -> tuple[list[t
 def _has_lanes(prediction: Prediction) -> bool:
     """Whether a prediction is drawn as lanes: values along the interval, of more than the class `none`."""
     if prediction.kind is Kind.SITES:
-        return any(name != NO_SITE for name in prediction.tracks["name"])
+        return any(channel != SiteClass.NONE for channel in prediction.tracks["channel"])
     return prediction.kind in (Kind.TRACKS, Kind.USAGE)
 
 
@@ -109,12 +107,13 @@ def _lane(output: OutputType, label: str, bases: int, sides: Sequence[np.ndarray
 def most_telling(sides: Sequence[np.ndarray], count: int) -> list[int]:
     """Channels of values [N, P] whose alleles differ most, or of one allele the strongest, ascending.
 
-    A change counts in shares of the track's largest value, so that weak tracks can be chosen too.
+    A change counts in shares of the track's largest value, so that weak tracks can be chosen too, but not
+    those that are far below the strongest.
     """
     top = np.max([np.nanmax(side, axis=0, initial=0) for side in sides], axis=0)
     if len(sides) > 1:
         change = np.abs(sides[1] - sides[0]).max(0, initial=0)
-        top = change / (top + 1e-3 * (top.max(initial=0) or 1.0))
+        top = change / (top + LEAST_SHARE * (top.max(initial=0) or 1.0))
     return sorted(np.argsort(-top, kind="stable")[:count].tolist())
 
 
