@@ -55,14 +55,14 @@ def import_checkpoint(
     """
     source, output = Path(source), Path(output)
     arrays = open_arrays(source)
+    tables = _read_tables(metadata)
+    sizes = sizes or _sizes_of(preset, tables)
+    channels = _channels_of(tables, sizes, metadata)
     files, digest = digest_of(source)
     if sha256 and digest != sha256.lower():
         raise FileError(
             f"{source}: SHA-256 {digest}, wanted {sha256.lower()}; it is another file, or cut short"
         )
-    tables = _read_tables(metadata)
-    sizes = sizes or _sizes_of(preset, tables)
-    channels = _channels_of(tables, sizes, metadata)
     model = _model_of(sizes, _read_tensors(arrays, source), channels, source)
     settings = {"model": _model_settings(sizes, preset), "published": {"max_shift": MAX_SHIFT}}
     info = {
