@@ -98,7 +98,7 @@ class Transpose(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
-        """A transpose is its own adjoint's inverse: the transpose of the gradient."""
+        """Transposing is its own adjoint: the gradient, transposed."""
         return _transposed(gradient, ctx.group), None
 
 
