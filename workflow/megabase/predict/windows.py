@@ -101,7 +101,9 @@ def _dense(
     kind, resolution = OUTPUTS[output].kind, OUTPUTS[output].resolutions[0]
     key = {Kind.TRACKS: f"{resolution}bp", Kind.CONTACTS: "values"}.get(kind, "probabilities")
     values = heads[key][row]
-    values = values.index_select(-1, torch.tensor(places, device=values.device)).float().cpu()
+    if len(places) < values.shape[-1]:
+        values = values.index_select(-1, torch.tensor(places, device=values.device))
+    values = values.float().cpu()
     if allele and resolution == 1:
         values = align_alternate(values, *window.alleles)
     return Prediction(output, np.ascontiguousarray(values.numpy()), tracks, resolution, window.interval)
