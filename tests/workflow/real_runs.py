@@ -71,8 +71,9 @@ def finish(folder: Path) -> float:
 
 
 def read(path: Path) -> pl.DataFrame:
-    """A TSV of the results."""
-    return pl.read_csv(path, separator="\t", comment_prefix="#")
+    """An evaluation or benchmark result."""
+    table = pl.read_csv(path, separator="\t", comment_prefix="#", infer_schema_length=None)
+    return table.with_columns(pl.col("value", "low", "high").cast(pl.Float64))  # all null: read as text
 
 
 def evaluation(folder: Path, model: str, organism: str, **wanted: Any) -> pl.DataFrame:
