@@ -149,6 +149,8 @@ def test_words_say_direction_size_place_and_rank(world):
     down = Choice("", RECOMMENDED["rna_seq"], 0, "plus", "PLUS", float(np.log(0.5)), None)
     insertion = Variant("chr1", 8500, "C", "CAA")
     words = describe(insertion, down, track, genes, "student", 16_384)
+    deletion = Variant("chr1", 8500, "CA", "C")
+    assert "a deletion of 1 base," in describe(deletion, down, track, genes, "student", 16_384)[0]
     assert "an insertion of 2 bases, lowers predicted RNA-seq coverage over the exons of PLUS" in words[0]
     assert "0.50 times" in words[0] and "not calibrated" in words[1]
     assert words[2] == "The nearest gene is PLUS; the variant lies 500 bases upstream of it."

@@ -46,7 +46,8 @@ def _kind(variant: Any) -> str:
     difference = len(variant.alt) - len(variant.ref)
     if difference == 0:
         return "single-nucleotide variant" if len(variant.ref) == 1 else "multi-nucleotide variant"
-    return f"{'insertion' if difference > 0 else 'deletion'} of {abs(difference)} bases"
+    size = "1 base" if abs(difference) == 1 else f"{abs(difference)} bases"
+    return f"{'insertion' if difference > 0 else 'deletion'} of {size}"
 
 
 def fold_change(choice: Choice) -> float | None:
