@@ -163,26 +163,15 @@ def _distill(world: dict[str, Any], teachers: list[str], output: Path, **changes
 
 
 SCRIPT = """
-import os, signal, sys
+import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import megabase.train as train
 from test_parallel_train import _distill, _train
-rank, after = int(os.environ.get("RANK", 0)), {after}
-step, count = train.train_step, [0]
-def dying(*args, **values):
-    count[0] += 1
-    if count[0] == after and rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(*args, **values)
-train.train_step = dying
-inner = train.train
-def ticking(*args, **values):
-    ticks = iter(range(0, 10**6, 10))
-    return inner(*args, **values, clock=lambda: next(ticks))
-train.train = ticking
+from training_stand_ins import checkpoint_and_die
+checkpoint_and_die(train, {after}, rank=1)
 {call}
 """
 
@@ -202,9 +191,8 @@ def test_a_killed_rank_and_a_rerun_end_with_the_same_bytes(world: dict[str, Any]
     killed = _torchrun(calls[0], 2, after=3)
     assert killed.returncode != 0 and not (outputs[0] / FILES[0]).exists()
     steps = [p.name[:14] for p in Path(f"{outputs[0]}.checkpoint").glob("step-*")]
-    assert steps and max(steps) <= "step-000000002", killed.stderr[
-        -3000:
-    ]  # the first rank may be stopped writing
+    # the first rank may be stopped in its writing
+    assert steps and max(steps) <= "step-000000002", killed.stderr[-3000:]
     for call in calls:
         found = _torchrun(call, 2)
         assert found.returncode == 0, found.stderr[-3000:]

@@ -84,23 +84,12 @@ def test_same_seed_same_bytes(world: dict[str, Any], teacher: Path, tmp_path: Pa
 KILLED = """
 import sys
 sys.path.insert(0, {here!r})
-import os, signal
 from pathlib import Path
 import megabase.train as train
 from test_train import _train
-step, world, output, count = train.train_step, {world!r}, Path({output!r}), [0]
-def dying(*args, **values):
-    count[0] += 1
-    if count[0] == {after}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(*args, **values)
-train.train_step = dying
-clock = train.train
-def ticking(*args, **values):
-    ticks = iter(range(0, 10**6, 10))
-    return clock(*args, **values, clock=lambda: next(ticks))
-train.train = ticking
-_train(world, output)
+from training_stand_ins import checkpoint_and_die
+checkpoint_and_die(train, {after})
+_train({world!r}, Path({output!r}))
 """
 
 
