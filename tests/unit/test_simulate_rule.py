@@ -256,11 +256,11 @@ def test_bgzf_is_gzip_with_an_end_marker() -> None:
     assert gzip.decompress(packed) == data and packed.endswith(bgzf.END_OF_FILE)
 
 
-def test_compartments_are_neighbourhoods_of_activity() -> None:
-    activity = np.zeros(60)
-    activity[10:20] = activity[40:50] = 1.0
-    found = compartments(activity)
+def test_compartments_are_neighbourhoods_of_open_chromatin() -> None:
+    openness = np.zeros(60)
+    openness[10:20] = openness[40:50] = 1.0
+    found = compartments(openness)
     assert (np.abs(found) <= 1).all() and abs(np.median(found)) < 1e-6
-    assert found[15] > 0.8 and found[45] > 0.8 and found[30] < 0  # active ones are alike, far apart or not
+    assert found[15] > 0.8 and found[45] > 0.8 and found[30] < 0.1  # open ones are alike, far apart or not
     assert (compartments(np.zeros(60)) == 0).all()
-    assert np.allclose(compartments(3 * activity), found)  # depth does not matter
+    assert np.allclose(compartments(3 * openness), found)  # depth does not matter

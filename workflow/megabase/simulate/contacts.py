@@ -23,11 +23,11 @@ BIN = 1_000
 RESOLUTIONS = (1_000, 2_000, 4_000)
 REACH = 80  # bins over which contacts are simulated
 CONTACTS = 400.0  # expected reads of a pixel on the diagonal without structure
-INSULATION, MAX_INSULATION = 0.5, 2.2  # log contacts lost at a boundary of strength 1, and at most
+INSULATION, MAX_INSULATION = 0.2, 2.2  # log contacts lost at a boundary of strength 1, and at most
 LOOP_GAIN, LOOP_SPREAD, LOOP_REACH = 1.3, 1.2, 40_000  # log gain, bins, longest loop (bp)
-# log gain between two active or two inactive neighbourhoods, log loss between unlike ones
-COMPARTMENTS = 0.8
-NEIGHBOURHOOD, CONTRAST = 3.0, 1.5  # bins (standard deviation); steepness of the two states
+# log gain between two open or two closed neighbourhoods, log loss between unlike ones
+COMPARTMENTS = 1.6
+NEIGHBOURHOOD, CONTRAST = 0.7, 1.0  # bins (standard deviation); steepness of the two states
 _ATTRIBUTES = {"creation-date": "2026-01-01T00:00:00", "generated-by": "megabase simulate-demo"}
 
 
@@ -57,7 +57,7 @@ def expected_contacts(state: State, chrom: str, cell: int) -> np.ndarray:
     boundary = np.zeros(size + 1)
     np.add.at(boundary, sites.position[ctcf] // BIN, INSULATION / 2 * sites.strength[ctcf])
     before = np.cumsum(boundary) - boundary / 2  # a boundary inside a bin counts by half
-    state_of = compartments(_bin_means(state.activity[chrom][cell], size))
+    state_of = compartments(_bin_means(state.openness[chrom][cell], size))
     log = np.full((REACH + 1, size), -np.inf)
     for distance in range(min(REACH, size - 1) + 1):
         first, second = np.arange(size - distance), np.arange(distance, size)
@@ -69,12 +69,12 @@ def expected_contacts(state: State, chrom: str, cell: int) -> np.ndarray:
     return np.exp(log)
 
 
-def compartments(activity: np.ndarray) -> np.ndarray:
-    """Compartment of each bin, from -1 (inactive) to 1 (active), by the mean activity around it.
+def compartments(openness: np.ndarray) -> np.ndarray:
+    """Compartment of each bin, from -1 (closed) to 1 (open), by the mean openness around it.
 
-    activity: mean activity of the bins, float [bins]; the median neighbourhood is 0.
+    openness: mean openness of the bins, float [bins]; the median neighbourhood is 0.
     """
-    around = gaussian_filter1d(activity, NEIGHBOURHOOD, mode="constant")
+    around = gaussian_filter1d(openness, NEIGHBOURHOOD, mode="constant")
     spread = around.std()
     return np.tanh(CONTRAST * (around - np.median(around)) / spread) if spread > 0 else np.zeros(len(around))
 
