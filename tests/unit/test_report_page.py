@@ -25,7 +25,7 @@ SINGLE = {
     Kind.CONTACTS: "pearson",
     Kind.SITES: "auprc",
     Kind.USAGE: "pearson",
-    Kind.JUNCTIONS: "pearson_log1p",
+    Kind.JUNCTIONS: "psi5_pearson",
 }
 
 

@@ -27,7 +27,7 @@ HEADLINE = {
     Kind.CONTACTS: "pearson",
     Kind.SITES: "auprc",
     Kind.USAGE: "pearson",
-    Kind.JUNCTIONS: "pearson_log1p",
+    Kind.JUNCTIONS: "psi5_pearson",
 }
 DISTANCE = "pearson_distance_"
 
@@ -36,7 +36,7 @@ def headline(table: pl.DataFrame) -> pl.DataFrame:
     """Rows of an evaluation table that are the headline of their output type, with `family` of the model.
 
     Coverage: Pearson at the coarsest resolution evaluated (128 bp); contacts: Pearson; splice sites: auPRC;
-    usage: Pearson; junctions: Pearson of log counts.
+    usage: Pearson; junctions: Pearson of PSI5.
     """
     kept = []
     for (output,), rows in table.group_by(["output_type"], maintain_order=True):
@@ -136,8 +136,8 @@ def _metric_panel(axes: Axes, rows: pl.DataFrame, shown: dict[str, str]) -> None
 EXTRA = (
     (OutputType.RNA_SEQ, "gene_pearson"),
     (OutputType.RNA_SEQ, "gene_lfc_pearson"),
-    (OutputType.SPLICE_JUNCTIONS, "psi5_pearson"),
     (OutputType.SPLICE_JUNCTIONS, "psi3_pearson"),
+    (OutputType.SPLICE_JUNCTIONS, "pearson_log1p"),
 )
 
 
