@@ -149,6 +149,11 @@ class TrainSettings(Section):
     )
     max_sites: Positive = Field(512, description="splice sites of a class in a window's junction matrix")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="compute precision")
+    recompute_bases: Literal[0, 1, 2, 4, 8, 16, 32, 64, 128] = Field(
+        0,
+        description="activations of levels up to this many bases a position, and the heads, are computed "
+        "again for the gradient instead of kept (memory for time); 0: none",
+    )
     sequence_ranks: Positive = Field(
         1,
         description="processes of torchrun that share a window (sequence parallel)",

@@ -14,11 +14,13 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from megabase.model.recompute import again
 from megabase.objective import training_loss
 from megabase.parallel import SINGLE, Layout, sum_gradients
 from megabase.seeds import torch_generator
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from megabase.batches import Batch
     from megabase.config import TrainSettings
     from megabase.model import AlphaGenome
+    from megabase.model.alphagenome import Embeddings
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -105,15 +108,27 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
     """
     sequence = one_hot(batch.sequence).to(getattr(torch, settings.precision))
     positions = batch.targets.get("splice_positions")
-    predictions = model(sequence, batch.organism, splice_positions=positions)
-    means = {o: model.track_mean(o) for o in predictions if o in TRACK_OUTPUTS}
-    genes = dense_genes(batch, model.layout) if settings.gene_loss_weight > 0 else None
-    return training_loss(
-        predictions, batch.targets, batch.masks,
-        organism=batch.organism, track_means=means, segment_bases=settings.segment_bases,
-        gene_loss_weight=settings.gene_loss_weight, gene_masks=genes,
+    outputs = model.sizes.outputs()
+    loss_of = partial(
+        training_loss, targets=batch.targets, masks=batch.masks, organism=batch.organism,
+        track_means={o: model.track_mean(o) for o in outputs if o in TRACK_OUTPUTS},
+        segment_bases=settings.segment_bases, gene_loss_weight=settings.gene_loss_weight,
+        gene_masks=dense_genes(batch, model.layout) if settings.gene_loss_weight > 0 else None,
         weights=settings.loss_weights, layout=model.layout,
     )  # fmt: skip
+    model.recompute(settings.recompute_bases)
+    if not settings.recompute_bases:
+        return loss_of(model(sequence, batch.organism, splice_positions=positions))
+
+    def head_loss(embeddings: Embeddings, output: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss_of(model.predict_heads(embeddings, batch.organism, [output], positions))
+
+    # Head by head, so that the predictions of one only are in memory, forwards and backwards.
+    wanted = [o for o in outputs if o in batch.targets]
+    embeddings = model.embeddings(sequence, batch.organism, wanted)
+    found = [again(head_loss, embeddings, output) for output in wanted]
+    parts = {name: part for _, own in found for name, part in own.items()}
+    return torch.stack([loss for loss, _ in found]).sum(), parts
 
 
 def gradient_norm(model: AlphaGenome, limit: float) -> float:

@@ -324,8 +324,8 @@ def _write(model: AlphaGenome, rows: list[Row], output: Path, info: dict[str, An
 
 
 def settings_of(settings: TrainSettings) -> dict[str, Any]:
-    """Settings as told in `model.json`: all that decide what is computed, not over how many ranks."""
-    return settings.model_dump(mode="json", exclude={"sequence_ranks"})
+    """Settings as told in `model.json`: what decides the result, not how many ranks or what memory."""
+    return settings.model_dump(mode="json", exclude={"sequence_ranks", "recompute_bases"})
 
 
 def train_teacher(

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from megabase.model.attention import TransformerTower
-from megabase.model.convolution import SequenceDecoder, SequenceEncoder
+from megabase.model.convolution import SequenceDecoder, SequenceEncoder, StandardizedConv1D
 from megabase.model.heads import (
     JunctionHead,
-    MultiOrganismLinear,
     OutputEmbedder,
     OutputEmbedder1,
     OutputPair,
@@ -25,17 +25,18 @@ from megabase.model.heads import (
     linear_together,
     site_predictions,
     some_channels,
+    without_padding,
 )
-from megabase.model.layers import Embed, fan_in_sigma, truncated_normal
+from megabase.model.initial import draw_weights
+from megabase.model.layers import Embed
+from megabase.model.recompute import mark_levels, run
 from megabase.model.scaling import unscale_predictions
 from megabase.model.sizes import Sizes
 from megabase.parallel import Sharded
-from megabase.seeds import torch_generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
 Predictions = dict[OutputType, dict[str, Tensor]]
 Chosen = Mapping[OutputType, Tensor]  # channels of a head to compute, int64 [P] ascending; absent: all
-JUNCTION_SIGMA = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +78,26 @@ class AlphaGenome(Sharded):
                 ones = torch.ones(sizes.n_organisms, sizes.channels[output_type])
                 self.track_means.register_buffer(output_type, ones)
         if seed is not None:
-            self.initialize(seed)
+            draw_weights(self, seed)
 
-    @torch.no_grad()
-    def initialize(self, seed: int) -> None:
-        """Draw the initial weights.
+    def recompute(self, bases: int) -> None:
+        """Forget the activations of levels up to `bases` a position and compute them again; 0: none.
 
-        Truncated normals: of deviation 1 / sqrt(fan in) for linear maps and convolutions, 1 for organism
-        embeddings, 0.1 for junction embeddings. Standardized convolutions too are drawn (the released
-        code, made for inference, holds zeros there). Gains are 1, biases 0, learnt_scale 0 and
-        residual_scale 0.9, as the paper has it.
+        1 for the 1-bp level alone, 128 for everything up to the tower (`model/recompute.py`).
         """
-        for name, module in self.named_modules():
-            if isinstance(module, Embed):
-                sigma, weight = JUNCTION_SIGMA if name.endswith("_logits") else 1.0, module.embeddings
-            elif hasattr(module, "w"):
-                weight = module.w
-                many = isinstance(module, MultiOrganismLinear)
-                sigma = fan_in_sigma(weight.shape[1] if many else weight[..., 0].numel())
-            else:
-                continue
-            truncated_normal(weight, sigma, torch_generator(seed, "initialize", name))
+        own = [(1, self.output_embedder_1), (TOKEN, self.output_embedder)]
+        parts = (self.sequence_encoder, self.transformer_tower, self.sequence_decoder)
+        mark_levels(chain(own, *(part.levels() for part in parts)), bases)
+
+    def keep_constants(self, on: bool = True) -> None:
+        """Keep what follows from the weights alone between passes without gradients: for inference.
+
+        Convolutions keep their standardized weights; on CPUs, in float32, wide ones the form that `winograd`
+        multiplies, which takes 8/5 of their memory.
+        """
+        for module in self.modules():
+            if isinstance(module, StandardizedConv1D):
+                module.constants.on = on
 
     def encode(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, S, 4] -> (128-bp tokens [B, C, T], skips at 1, 2, ..., 64 bp, each [B, C_i, S / 2**i])."""
@@ -123,9 +123,9 @@ class AlphaGenome(Sharded):
         """What the heads of `outputs` read; the decoder runs only if one of them predicts at 1 bp."""
         bp1 = bp128 = contacts = None
         if any(OUTPUTS[o].resolutions != (PAIR,) for o in outputs):
-            bp128 = self.output_embedder(tokens, organism)
+            bp128 = run(self.output_embedder, tokens, organism)
         if any(1 in OUTPUTS[o].resolutions for o in outputs):
-            bp1 = self.output_embedder_1(self.decode(tokens, skips), bp128, organism)
+            bp1 = run(self.output_embedder_1, self.decode(tokens, skips), bp128, organism)
         if OutputType.CONTACT_MAPS in outputs:
             contacts = self.output_pair(pair, organism)
         return Embeddings(bp1, bp128, contacts)
@@ -202,13 +202,20 @@ class AlphaGenome(Sharded):
         [B, S, P]; junctions `values` and `mask` [B, K, K, P] and `positions` [B, 4, K].
         """
         wanted = self._check(sequence, organism, outputs, channels)
-        tokens, skips = self.encode(sequence)
-        tokens, pair = self.transform(tokens, organism)
-        embeddings = self.embed_outputs(tokens, pair, skips, organism, wanted)
+        embeddings = self.embeddings(sequence, organism, wanted)
         return self.predict_heads(embeddings, organism, wanted, splice_positions, channels)
 
+    def embeddings(self, sequence: Tensor, organism: Tensor, outputs: Collection[OutputType]) -> Embeddings:
+        """Everything before the heads of `outputs`: one-hot DNA [B, S, 4] to what `predict_heads` reads."""
+        tokens, skips = self.encode(sequence)
+        tokens, pair = self.transform(tokens, organism)
+        return self.embed_outputs(tokens, pair, skips, organism, outputs)
+
     def splice_sites(self, bp1: Tensor, organism: Tensor) -> Tensor:
-        """Likeliest splice sites int64 [B, 4, K] of the 1-bp embedding, for the junction head."""
+        """Likeliest splice sites int64 [B, 4, K] of the 1-bp embedding, for the junction head.
+
+        K is that of the class with most sites, at most `max_sites`.
+        """
         if OutputType.SPLICE_SITES not in self.sizes.outputs():
             raise ValueError(
                 "junctions were asked of a model without a splice-site head: pass splice_positions [B, 4, K]"
@@ -216,7 +223,9 @@ class AlphaGenome(Sharded):
         with torch.no_grad():
             logits = self.head_of(OutputType.SPLICE_SITES)(bp1, organism)
             found = site_predictions(OutputType.SPLICE_SITES, logits)["probabilities"]
-        return choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold, self.layout)
+        return without_padding(
+            choose_sites(found, self.sizes.max_sites, self.sizes.site_threshold, self.layout)
+        )
 
     def set_track_means(self, output_type: OutputType, means: Tensor) -> None:
         """Set the mean of non-zero bases of every track, float [n_organisms, P]; NaN or 0 counts as 1."""

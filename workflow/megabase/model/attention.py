@@ -7,6 +7,7 @@ heads) with rotary positions, a bias from the pair stack, and a soft cap on the 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from megabase.model.convolution import block_name
 from megabase.model.layers import LayerNorm, Linear, RMSBatchNorm, gelu_tanh, rope_angles, rotate
 from megabase.model.pair import TOKENS_PER_BIN, PairUpdateBlock
+from megabase.model.recompute import run
 from megabase.model.sizes import Sizes
 from megabase.parallel import Sharded
+from megabase.spec import TOKEN
 
 SOFT_CAP = 5.0
 
@@ -115,8 +118,16 @@ class TransformerTower(nn.Module):
         pair = None
         for i in range(self.n_blocks):
             if i % 2 == 0:
-                pair = self._block("pair_update_block", i // 2)(x, pair)
+                pair = run(self._block("pair_update_block", i // 2), x, pair)
             bias = self._block("attention_bias_block", i)(pair)
-            x = x + self._block("mha_block", i)(x, bias)
-            x = x + self._block("mlp_block", i)(x)
+            x = x + run(self._block("mha_block", i), x, bias)
+            x = x + run(self._block("mlp_block", i), x)
         return x, pair
+
+    def levels(self) -> Iterator[tuple[int, nn.Module]]:
+        """(bases a token, block) of every block but the attention biases, which are small."""
+        for i in range(self.n_blocks):
+            if i % 2 == 0:
+                yield TOKEN, self._block("pair_update_block", i // 2)
+            yield TOKEN, self._block("mha_block", i)
+            yield TOKEN, self._block("mlp_block", i)

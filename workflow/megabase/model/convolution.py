@@ -6,11 +6,16 @@ axis innermost, which is the fast layout for the wide, shallow levels near 1 bp.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from megabase.model import winograd
+from megabase.model.constants import Constants
 from megabase.model.layers import GELU_SLOPE, Linear, RMSBatchNorm
+from megabase.model.recompute import run
 from megabase.model.sizes import N_DOWNSAMPLE, Sizes
 from megabase.parallel import Layout, Sharded
 
@@ -48,6 +53,7 @@ class StandardizedConv1D(Sharded):
         self.w = nn.Parameter(torch.empty(width, n_in, n_out))
         self.scale = nn.Parameter(torch.ones(1, 1, n_out))
         self.bias = nn.Parameter(torch.zeros(n_out))
+        self.constants = Constants()
 
     def weight(self) -> Tensor:
         """Standardized weights float32 [width, in, out]; the variance is the biased one."""
@@ -57,8 +63,17 @@ class StandardizedConv1D(Sharded):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, S] -> [B, out, S] of gain * x."""
-        weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
-        return convolve(x, weight, self.bias.to(x.dtype), self.layout)
+        tiled = self.constants.on and winograd.suits(x, len(self.bias), self.w.shape[0])
+
+        def prepare() -> Tensor:
+            weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
+            return winograd.transform(weight) if tiled else weight.contiguous()
+
+        weight = self.constants.get((x.dtype, gain, tiled), (self.w, self.scale), prepare)
+        if not tiled:
+            return convolve(x, weight, self.bias.to(x.dtype), self.layout)
+        reached = self.layout.halo(x, WIDTH // 2) if self.layout.split else winograd.padded(x)
+        return winograd.correlate(reached, weight, self.bias)
 
 
 class ConvBlock(nn.Module):
@@ -134,10 +149,16 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, 4, S] -> ([B, C, S / 128], skips at 1, 2, 4, ..., 64 bp, each [B, C_i, S / 2**i])."""
-        skips = [self.dna_embedder(sequence)]
+        skips = [run(self.dna_embedder, sequence)]
         for i in range(N_DOWNSAMPLE):
-            skips.append(self.get_submodule(f"downres_block_{i}")(max_pool(skips[-1])))
+            skips.append(run(self.get_submodule(f"downres_block_{i}"), max_pool(skips[-1])))
         return max_pool(skips[-1]), skips
+
+    def levels(self) -> Iterator[tuple[int, nn.Module]]:
+        """(bases a position, block) of every block."""
+        yield 1, self.dna_embedder
+        for i in range(N_DOWNSAMPLE):
+            yield 2 ** (i + 1), self.get_submodule(f"downres_block_{i}")
 
 
 class UpResBlock(nn.Module):
@@ -172,8 +193,13 @@ class SequenceDecoder(nn.Module):
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         """x [B, C, S / 128] and the encoder's skips -> [B, C_1bp, S]."""
         for i, skip in enumerate(reversed(skips)):
-            x = self.get_submodule(block_name("up_res_block", i))(x, skip)
+            x = run(self.get_submodule(block_name("up_res_block", i)), x, skip)
         return x
+
+    def levels(self) -> Iterator[tuple[int, nn.Module]]:
+        """(bases a position, block) of every block."""
+        for i in range(N_DOWNSAMPLE + 1):
+            yield 2 ** (N_DOWNSAMPLE - i), self.get_submodule(block_name("up_res_block", i))
 
 
 def block_name(name: str, index: int) -> str:

@@ -232,17 +232,19 @@ class JunctionHead(Sharded):
         """x [B, S, D], positions int64 [B, 4, K] in order of `SiteClass`, -1 where there is no site.
 
         -> values [B, K, K, P] (0 where masked), positions, mask bool [B, K, K, P]. channels: only these
-        int64 [P], ascending: those of + before those of -.
+        int64 [P], ascending: those of + before those of -. Columns without any site are filled, not computed.
         """
         chosen: tuple[Tensor | None, Tensor | None] = (None, None)
         if channels is not None:
             plus = channels < self.biosamples
             chosen = (channels[plus], channels[~plus] - self.biosamples)
-        safe = positions.clamp_min(0)
-        h = self._at_sites(x, organism, safe.flatten(1)).unflatten(1, positions.shape[1:])
+        safe = without_padding(positions).clamp_min(0)
+        h = self._at_sites(x, organism, safe.flatten(1)).unflatten(1, safe.shape[1:])
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         strands = zip(kinds, chosen, strict=True)
         values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)
+        padding = positions.shape[-1] - safe.shape[-1]
+        values = F.pad(values, (0, 0, 0, padding, 0, padding))
         mask = some_channels(junction_mask(positions, self.biosamples), channels)
         return {"values": values.masked_fill(~mask, 0), "positions": positions, "mask": mask}
 
@@ -253,6 +255,15 @@ def junction_mask(positions: Tensor, biosamples: int) -> Tensor:
     plus = real[:, SiteClass.DONOR_PLUS, :, None] & real[:, SiteClass.ACCEPTOR_PLUS, None, :]
     minus = real[:, SiteClass.DONOR_MINUS, :, None] & real[:, SiteClass.ACCEPTOR_MINUS, None, :]
     return torch.stack((plus, minus), -1).repeat_interleave(biosamples, -1)
+
+
+def without_padding(positions: Tensor) -> Tensor:
+    """positions int64 [B, 4, K] -> [B, 4, k]: without the last columns that hold no site at all; k >= 1.
+
+    The junction tensor grows with the square of K, and few windows have as many sites as K allows.
+    """
+    used = (positions >= 0).flatten(0, 1).any(0).nonzero()
+    return positions[..., : int(used.max()) + 1 if len(used) else 1]
 
 
 def choose_sites(probabilities: Tensor, n: int, threshold: float, layout: Layout = SINGLE) -> Tensor:

@@ -7,6 +7,9 @@ Parameters stay float32; activations keep the dtype they come in; statistics are
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -18,6 +21,19 @@ from megabase.parallel import SINGLE, Layout, Sharded
 EPSILON = 1e-5
 EMA_DECAY = 0.9
 GELU_SLOPE = 1.702
+
+
+_moving_statistics = ContextVar("moving_statistics", default=True)
+
+
+@contextmanager
+def frozen_statistics() -> Iterator[None]:
+    """Running averages of batch norms stay as they are, in this thread and for the time of the block."""
+    token = _moving_statistics.set(False)
+    try:
+        yield
+    finally:
+        _moving_statistics.reset(token)
 
 
 def gelu_sigmoid(x: Tensor) -> Tensor:
@@ -140,6 +156,8 @@ class RMSBatchNorm(Sharded):
             gain = scale * torch.rsqrt(self.var_ema.view(shape) + EPSILON)
             return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))
         y, square = BatchNormalize.apply(x, scale, offset, axis, self.layout)
+        if not _moving_statistics.get():
+            return y
         with torch.no_grad():
             self.var_ema.mul_(EMA_DECAY).add_(square.view_as(self.var_ema), alpha=1 - EMA_DECAY)
         return y
