@@ -97,10 +97,12 @@ def run(model: AlphaGenome, codes: np.ndarray, organism: int, positions: np.ndar
     return {name: value[0].numpy() for name, value in out.items()}
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["as in training", "as in inference"])
 @pytest.mark.parametrize("organism", [0, 1], ids=["human", "mouse"])
 def test_forward_pass_equals_the_published_one(
-    model: AlphaGenome, reference: dict[str, np.ndarray], organism: int
+    model: AlphaGenome, reference: dict[str, np.ndarray], organism: int, kept: bool
 ) -> None:
+    model.keep_constants(kept)
     prefix = f"{organism}:"
     positions = reference[f"{prefix}splice_sites_junction/splice_site_positions"]
     found = run(model, reference["sequence"], organism, positions)

@@ -153,6 +153,8 @@ def load_teachers(
         if sizes != first:
             raise FileError(f"{folder}: its sizes differ from those of {folders[0]}; teachers must be alike")
     loaded = [load_model(f, device)[0] if n in used else None for n, f in enumerate(folders)]
+    for teacher in filter(None, loaded):
+        teacher.keep_constants()
     return loaded, first, cards[0][1]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from megabase import config, logs
+from megabase import config, logs, memory
 
 Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
@@ -65,10 +65,13 @@ def named_paths(values: list[str]) -> dict[str, Path]:
 
 
 def device_of(name: str) -> str:
-    """The device asked for, else an accelerator where there is one."""
+    """The device asked for, else an accelerator where there is one; a CPU's process keeps large blocks."""
     import torch
 
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        memory.keep_large_blocks()
+    return device
 
 
 def rows_of(paths: list[Path], manifest: Path) -> list[dict]:

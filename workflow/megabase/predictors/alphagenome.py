@@ -46,6 +46,7 @@ class AlphaGenomePredictor:
     def open(cls, folder: str | Path, device: str | torch.device = "cpu") -> AlphaGenomePredictor:
         """Load a folder that `train_teacher` or `distill_student` wrote."""
         model, info = load_model(folder, device=device)
+        model.keep_constants()
         return cls(model, info, device)
 
     def tracks(self, organism: str) -> TrackRows:
