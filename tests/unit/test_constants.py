@@ -43,6 +43,34 @@ def test_winograd_is_the_convolution(shape: tuple[int, int, int, int]) -> None:
     assert float((found - exact).square().mean().sqrt() / exact.std()) < 3e-6
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 3, 8), (2, 3, 4, 16)])
+def test_gradients_are_those_of_the_convolution(shape: tuple[int, int, int, int]) -> None:
+    batch, n_in, n_out, length = shape
+    given = [noise(batch, n_in, length + 4), noise(n_out, n_in, 5, name="w"), noise(n_out, name="b")]
+    ours, theirs = ([x.double().requires_grad_() for x in given] for _ in range(2))
+    weight = noise(batch, n_out, length, name="y").double()
+    found = winograd.Correlation.apply(*ours)
+    exact = F.conv1d(*theirs)
+    torch.testing.assert_close(found, exact)
+    (found * weight).sum().backward()
+    (exact * weight).sum().backward()
+    for mine, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)
+
+
+def test_a_wide_convolution_trains_in_this_form() -> None:
+    layer, x = wide_convolution(), noise(2, 256, 64)
+    wanted = F.conv1d(x, (layer.weight() * 0.5).permute(2, 1, 0), layer.bias, padding=2)
+    weight = noise(2, 256, 64, name="y")
+    parameters = list(layer.parameters())
+    exact = torch.autograd.grad((wanted * weight).sum(), parameters)
+    found = layer(x, 0.5)
+    assert "Correlation" in type(found.grad_fn).__name__
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    for mine, other in zip(torch.autograd.grad((found * weight).sum(), parameters), exact, strict=True):
+        assert float((mine - other).norm() / other.norm()) < 1e-5
+
+
 def test_only_wide_float32_convolutions_of_width_5_on_cpus_take_it() -> None:
     assert winograd.suits(noise(1, 256, 8), 256, 5)
     assert not winograd.suits(noise(1, 255, 8), 256, 5)

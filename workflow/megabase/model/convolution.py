@@ -63,17 +63,23 @@ class StandardizedConv1D(Sharded):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[B, in, S] -> [B, out, S] of gain * x."""
-        tiled = self.constants.on and winograd.suits(x, len(self.bias), self.w.shape[0])
+        tiled = winograd.suits(x, len(self.bias), self.w.shape[0])
+        if tiled and torch.is_grad_enabled():
+            weight = (self.weight() * gain).permute(2, 1, 0)
+            return winograd.Correlation.apply(self._reached(x), weight, self.bias)
 
         def prepare() -> Tensor:
             weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
             return winograd.transform(weight) if tiled else weight.contiguous()
 
         weight = self.constants.get((x.dtype, gain, tiled), (self.w, self.scale), prepare)
-        if not tiled:
-            return convolve(x, weight, self.bias.to(x.dtype), self.layout)
-        reached = self.layout.halo(x, WIDTH // 2) if self.layout.split else winograd.padded(x)
-        return winograd.correlate(reached, weight, self.bias)
+        if tiled:
+            return winograd.correlate(self._reached(x), weight, self.bias)
+        return convolve(x, weight, self.bias.to(x.dtype), self.layout)
+
+    def _reached(self, x: Tensor) -> Tensor:
+        """x with what a convolution sees beyond either end of it: its neighbours', or zeros."""
+        return self.layout.halo(x, WIDTH // 2) if self.layout.split else winograd.padded(x)
 
 
 class ConvBlock(nn.Module):

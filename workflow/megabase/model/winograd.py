@@ -1,4 +1,4 @@
-"""Convolutions of width 5 in eight products for four outputs instead of twenty, for inference on CPUs.
+"""Convolutions of width 5 in eight products for four outputs instead of twenty, on CPUs.
 
 Four outputs of a correlation with five weights need eight products only, if inputs and weights are first
 evaluated at eight points (0, 1, -1, 2, -2, 1/2, -1/2 and infinity) and the products interpolated: Winograd's
@@ -50,21 +50,62 @@ def suits(x: Tensor, channels_out: int, width: int) -> bool:
 
 def transform(weight: Tensor) -> Tensor:
     """Filters [out, in, 5] -> their values at the points, [8, out, in]."""
-    return (
-        torch.einsum("kr,oir->koi", _WEIGHTS.to(weight.device), weight.double()).to(weight.dtype).contiguous()
-    )
-
-
-def correlate(x: Tensor, transformed: Tensor, bias: Tensor) -> Tensor:
-    """x [B, in, S + 4], with 2 positions beyond either end; filters of `transform` -> [B, out, S]."""
-    batch, _, length = x.shape
-    tiles = (length - WIDTH + 1) // TILE
-    evaluated = torch.einsum("kn,bctn->kcbt", _INPUTS.to(x), x.unfold(-1, COUNT, TILE))
-    products = torch.bmm(transformed, evaluated.flatten(2)).unflatten(-1, (batch, tiles))
-    y = torch.einsum("mk,kobt->botm", _OUTPUTS.to(x), products).reshape(batch, -1, tiles * TILE)
-    return y.add_(bias[:, None])
+    return torch.einsum("kr,oir->koi", _WEIGHTS, weight.double()).to(weight.dtype).contiguous()
 
 
 def padded(x: Tensor) -> Tensor:
     """x [B, C, S] -> [B, C, S + 4], with zeros beyond the ends."""
     return F.pad(x, (WIDTH // 2, WIDTH // 2))
+
+
+def correlate(x: Tensor, transformed: Tensor, bias: Tensor) -> Tensor:
+    """x [B, in, S + 4], with 2 positions beyond either end; filters of `transform` -> [B, out, S]."""
+    y = _interpolate(torch.bmm(transformed, _evaluate(x)), len(x))
+    return y.add_(bias[:, None])
+
+
+def _evaluate(x: Tensor) -> Tensor:
+    """Tiles of x [B, C, S + 4] at the points: [8, C, B * tiles]."""
+    return torch.einsum("kn,bctn->kcbt", _INPUTS.to(x), x.unfold(-1, COUNT, TILE)).flatten(2)
+
+
+def _interpolate(products: Tensor, batch: int) -> Tensor:
+    """[8, C, B * tiles] -> the tiles' outputs, [B, C, S]."""
+    found = products.unflatten(-1, (batch, -1))
+    return torch.einsum("mk,kobt->botm", _OUTPUTS.to(products), found).flatten(2)
+
+
+class Correlation(torch.autograd.Function):
+    """`correlate` with gradients, each in eight products too; it keeps x, not its tiles (twice as long).
+
+    The forward pass is y = outputs ((weights g) * (inputs x)) in every tile, linear in g and in x, and the
+    gradients are its adjoints.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """x [B, in, S + 4], weight [out, in, 5], bias [out] -> [B, out, S]."""
+        transformed = _transform_quickly(weight)
+        ctx.save_for_backward(x, transformed)
+        return correlate(x, transformed, bias)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of x, weight and bias."""
+        x, transformed = ctx.saved_tensors
+        tiles = gradient.unflatten(-1, (-1, TILE))
+        spread = torch.einsum("mk,botm->kobt", _OUTPUTS.to(x), tiles).flatten(2)
+        to_weight = torch.einsum(
+            "kr,koi->oir", _WEIGHTS.to(x), torch.bmm(spread, _evaluate(x).transpose(1, 2))
+        )
+        pulled = torch.bmm(transformed.transpose(1, 2), spread).unflatten(-1, (len(x), -1))
+        near, far = torch.einsum("kn,kcbt->bctn", _INPUTS.to(x), pulled).split(TILE, -1)
+        to_x = F.pad(near.flatten(2), (0, WIDTH - 1))
+        to_x[..., WIDTH - 1 :] += far.flatten(2)
+        return to_x, to_weight, gradient.sum((0, 2))
+
+
+def _transform_quickly(weight: Tensor) -> Tensor:
+    """`transform` in the precision of the weights, for those that change in every step."""
+    flat = weight.flatten(0, 1)  # [out * in, 5]
+    return torch.mm(_WEIGHTS.to(flat), flat.t()).view(COUNT, *weight.shape[:2])
