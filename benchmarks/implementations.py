@@ -34,6 +34,7 @@ class Job:
     sites: int  # splice sites of each class in the window
     device: str = "cpu"
     precision: str = "float32"
+    recompute: int = 0  # megabase alone: levels up to this many bases a position are recomputed backwards
     preset: str = "alphagenome"  # others know no other; a test of this harness takes `tiny`
 
     @property
@@ -87,6 +88,7 @@ def megabase(job: Job) -> Run:
     model = AlphaGenome(Sizes.preset(job.preset, channels=channels, dropout=0.0)).to(job.device)
     model.train(job.training)
     model.keep_constants(not job.training)  # as a predictor does
+    model.recompute(job.recompute)
     if job.device == "cpu":
         keep_large_blocks()  # as the commands do
     x = job.sequence().to(getattr(torch, job.precision))

@@ -112,6 +112,7 @@ def summary(workers: Sequence[Worker]) -> list[dict[str, Any]]:
 def markdown(job: Job, rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table, under a line that says what was timed."""
     heads = "all heads" if job.junctions else "all heads but the junctions"
+    heads += f", recompute_bases {job.recompute}" if job.recompute else ""
     lines = [
         f"{job.task}, {job.length:,} bp, {job.precision}, {heads}, {rows[0]['device']}, "
         f"{rows[0]['threads']} threads, torch {rows[0]['torch']}",
@@ -140,6 +141,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options.add_argument("--device", default="cpu")
     options.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    options.add_argument("--recompute", type=int, default=0,
+                         help="megabase's train.recompute_bases in a training step")  # fmt: skip
     options.add_argument("--json", type=Path, help="also write every pass there")
     return options
 
@@ -153,7 +156,8 @@ def compare(task: str, arguments: argparse.Namespace) -> None:
     for length in arguments.length or [16_384]:
         for heads in arguments.heads or ["no-junctions", "all"]:
             channels = {name: n for name, n in PUBLISHED.items() if heads == "all" or name != JUNCTIONS}
-            job = Job(task, length, channels, max(8, length // 2048), arguments.device, arguments.precision)
+            job = Job(task, length, channels, max(8, length // 2048), arguments.device, arguments.precision,
+                      arguments.recompute)  # fmt: skip
             workers = [Worker(name, python, job, arguments.threads) for name, python in pythons.items()]
             try:
                 for worker in workers:

@@ -12,8 +12,8 @@ _NEVER = 2**31 - 1
 def keep_large_blocks() -> bool:
     """Let glibc reuse freed blocks of any size instead of giving long ones back to the system; True if done.
 
-    A block above 32 MB is otherwise mapped afresh for every tensor, and the kernel clears it page by page: a
-    quarter of a forward pass at published widths. It holds for the whole process, whose memory then stays at
+    A block above 32 MB is otherwise mapped afresh for every tensor, and the kernel clears it page by page,
+    which is felt at published widths. It holds for the whole process, whose memory then stays at
     its peak; so the commands call it, and whoever imports the package decides. Elsewhere than on Linux with
     glibc nothing happens.
     """
