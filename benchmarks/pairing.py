@@ -20,12 +20,11 @@ from typing import Any
 
 from implementations import IMPLEMENTATIONS, JUNCTIONS, Job
 
+from megabase.model.sizes import PUBLISHED_CHANNELS
+
 HERE = Path(__file__).resolve().parent
 OWN = "megabase"
-PUBLISHED = {
-    "rna_seq": 768, "cage": 640, "procap": 128, "dnase": 384, "atac": 256, "chip_histone": 1152,
-    "chip_tf": 1664, "contact_maps": 28, "splice_sites": 5, "splice_site_usage": 734, JUNCTIONS: 734,
-}  # fmt: skip
+PUBLISHED = {str(output): n for output, n in PUBLISHED_CHANNELS.items()}
 
 
 class WorkerError(RuntimeError):
@@ -127,13 +126,23 @@ def markdown(job: Job, rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def opponent(text: str) -> tuple[str, str]:
+    """NAME=PYTHON -> (name, interpreter)."""
+    name, _, python = text.partition("=")
+    if name not in IMPLEMENTATIONS or not python:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: wanted NAME=PYTHON, NAME of {', '.join(IMPLEMENTATIONS)}"
+        )
+    return name, python
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Options that both timings share."""
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = ", ".join(IMPLEMENTATIONS)
-    options.add_argument("--against", action="append", default=[], metavar="NAME=PYTHON",
+    options.add_argument("--against", type=opponent, action="append", default=[], metavar="NAME=PYTHON",
                          help=f"implementation ({known}) and the interpreter that has it")  # fmt: skip
     options.add_argument("--length", type=int, action="append", help="window (bp); repeat; default 16384")
     options.add_argument("--heads", choices=["all", "no-junctions"], action="append", help="default: both")
@@ -149,9 +158,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def compare(task: str, arguments: argparse.Namespace) -> None:
     """Time `task` for every length and choice of heads, print the tables, write the passes."""
-    pythons = {OWN: sys.executable} | dict(pair.split("=", 1) for pair in arguments.against)
-    if unknown := sorted(set(pythons) - set(IMPLEMENTATIONS)):
-        raise SystemExit(f"--against {unknown[0]}: unknown; implementations are {', '.join(IMPLEMENTATIONS)}")
+    pythons = {OWN: sys.executable} | dict(arguments.against)
     kept = []
     for length in arguments.length or [16_384]:
         for heads in arguments.heads or ["no-junctions", "all"]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from parallel_stand_ins import small_model
+from parallel_stand_ins import run_ranks, small_model
 
 from megabase.model import winograd
 from megabase.model.constants import Constants
 from megabase.model.convolution import StandardizedConv1D
+from megabase.parallel import SINGLE, Layout, attach
 from megabase.seeds import torch_generator
 from megabase.sequence import one_hot
 
@@ -92,7 +94,7 @@ def wide_convolution() -> StandardizedConv1D:
 def test_kept_weights_change_with_the_weights() -> None:
     layer, x = wide_convolution(), noise(1, 256, 64)
     plain = layer(x, 0.5).detach()
-    layer.constants.on = True
+    layer.constants.keep(True)
     torch.testing.assert_close(layer(x, 0.5).detach(), plain, rtol=0, atol=1e-4)  # with gradients: not kept
     assert layer.constants.value is None
     with torch.no_grad():
@@ -111,6 +113,40 @@ def test_kept_weights_change_with_the_weights() -> None:
     assert copied.constants is not layer.constants and copied.constants.value is None
 
 
+def test_nothing_is_kept_of_weights_without_versions() -> None:
+    with torch.inference_mode():
+        layer = wide_convolution()
+        layer.constants.keep(True)
+        x = noise(1, 256, 64)
+        first = layer(x)
+        layer.bias.add_(1.0)
+        layer.w.mul_(0.0)
+        assert torch.equal(layer(x), layer.bias[:, None].expand_as(first))
+
+
+def split_convolution(layout: Layout) -> list[torch.Tensor]:
+    """A wide convolution of this rank's part: output, and gradients of the input and the weights."""
+    layer = wide_convolution()
+    attach(layer, layout)
+    x = noise(1, 256, 64)[..., layout.part(64)].requires_grad_()
+    y = layer(x)
+    (y * noise(1, 256, 64, name="y")[..., layout.part(64)]).sum().backward()
+    with torch.no_grad():
+        layer.constants.keep(True)
+        torch.testing.assert_close(layer(x), y, rtol=0, atol=1e-4)
+    return [y.detach(), x.grad, layer.w.grad]
+
+
+def test_a_window_that_is_split_over_ranks_has_no_seam(tmp_path: Path) -> None:
+    wanted = split_convolution(SINGLE)
+    found = run_ranks(split_convolution, 2, 2, tmp_path)
+    for index in (0, 1):
+        joined = torch.cat([part[index] for part in found], -1)
+        torch.testing.assert_close(joined, wanted[index], rtol=1e-4, atol=1e-4)
+    summed = found[0][2] + found[1][2]
+    assert float((summed - wanted[2]).norm() / wanted[2].norm()) < 1e-5
+
+
 def test_nothing_is_kept_unless_asked() -> None:
     made = []
     constants = Constants()
@@ -122,7 +158,7 @@ def test_nothing_is_kept_unless_asked() -> None:
     weight = torch.zeros(2)
     with torch.no_grad():
         for on, total in ((False, 2), (True, 3)):
-            constants.on = on
+            constants.keep(on)
             constants.get(("key",), (weight,), make)
             constants.get(("key",), (weight,), make)
             assert len(made) == total

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from implementations import Job
-from pairing import Worker, WorkerError, markdown, summary, take_turns
+from pairing import PUBLISHED, Worker, WorkerError, markdown, parser, summary, take_turns
 
 CHANNELS = {"dnase": 2, "splice_sites": 5, "splice_junctions": 4, "contact_maps": 1}
 
@@ -48,3 +48,16 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert [r["ratio"] for r in rows] == [1.0, 0.5]
     assert (rows[1]["low"], rows[1]["high"], rows[1]["peak_gb"]) == (0.5, 0.5, 3.0)
     assert "0.50 (0.50 to 0.50)" in markdown(ours.job, rows)
+
+
+def test_opponents_are_named_with_their_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
+    found = parser("").parse_args(["--against", "alphagenome-pt=a/b=c"]).against
+    assert found == [("alphagenome-pt", "a/b=c")]
+    for wrong in ("alphagenome-pt", "unheard-of=python", "alphagenome-pt="):
+        with pytest.raises(SystemExit):
+            parser("").parse_args(["--against", wrong])
+        assert "wanted NAME=PYTHON" in capsys.readouterr().err
+
+
+def test_what_is_timed_is_the_published_network() -> None:
+    assert sum(PUBLISHED.values()) == 6493 and len(PUBLISHED) == 11

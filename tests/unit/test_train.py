@@ -139,6 +139,17 @@ def test_other_settings_are_not_resumed(world: dict[str, Any], teacher: Path, tm
     assert (output / FILES[0]).read_bytes() == (teacher / FILES[0]).read_bytes()
 
 
+def test_recomputing_is_the_same_run_in_less_memory(
+    world: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    found = _train(world, tmp_path / teacher.name, recompute_bases=128)
+    curves = [read_tsv(folder / "training.tsv", "training") for folder in (teacher, found)]
+    assert curves[0].drop("value").equals(curves[1].drop("value"))  # validation losses too
+    assert curves[1]["value"].to_list() == pytest.approx(curves[0]["value"].to_list(), rel=1e-2)
+    hashes = [load_model(folder)[1]["config_hash"] for folder in (teacher, found)]
+    assert hashes[0] == hashes[1]  # so that a checkpoint is resumed with either
+
+
 def test_loss_falls(world: dict[str, Any]) -> None:
     model, batch, settings = _fresh(
         world, steps=40, warmup_steps=5, peak_rate=0.01, batch_size=2, dropout=0.0

@@ -37,10 +37,10 @@ from megabase.options import (
     Seed,
     Settings,
     begin,
-    device_of,
     folder_of,
     genomes_of,
     optional,
+    prepared_device,
     rows_of,
 )
 
@@ -227,7 +227,7 @@ def train_teacher(
     train.train_teacher(
         stores, sequences, genes, intervals, output, scheme, seed, given,
         config.parse_settings(config.ModelSettings, model), config.parse_settings(config.FoldSettings, folds),
-        names, device=device_of(device),
+        names, device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -256,7 +256,7 @@ def distill_student(
     distill.distill_student(
         [folder_of(path) for path in teachers], [stores / name for name in names], sequences, genes,
         intervals, output, seed, given, config.parse_settings(config.FoldSettings, folds), names,
-        device=device_of(device),
+        device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -297,7 +297,7 @@ def score_variants(
     given = begin("score-variants", config.ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
-        polya_sites=optional(polya_sites), device=device_of(device),
+        polya_sites=optional(polya_sites), device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -345,7 +345,7 @@ def explain_variant(
     explain.explain_variant(
         scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
         config.parse_settings(config.ScoringSettings, scoring), given, variant=variant or None,
-        device=device_of(device),
+        device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -388,7 +388,8 @@ def evaluate_tracks(
     given = begin("evaluate-tracks", config.EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
         folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
-        config.parse_settings(config.FoldSettings, folds), organism, seed=seed, device=device_of(device),
+        config.parse_settings(config.FoldSettings, folds), organism,
+        seed=seed, device=prepared_device(device),
     )  # fmt: skip
 
 

@@ -19,10 +19,10 @@ from megabase.options import (
     GenomeFolder,
     Metadata,
     Output,
-    device_of,
     folder_of,
     named_paths,
     optional,
+    prepared_device,
 )
 
 
@@ -107,7 +107,7 @@ def predict(
     logs.start("predict")
     command.predict(
         model, folder_of(genome), output, region=region or None, variant=variant or None,
-        window=window or None, genes=optional(genes), device=device_of(device), outputs=_split(outputs),
+        window=window or None, genes=optional(genes), device=prepared_device(device), outputs=_split(outputs),
         ontology_terms=_split(ontology), biosamples=biosample or None, strand=strand or None,
         reverse_complement=reverse_complement,
     )  # fmt: skip

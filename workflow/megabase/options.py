@@ -64,8 +64,8 @@ def named_paths(values: list[str]) -> dict[str, Path]:
     return named
 
 
-def device_of(name: str) -> str:
-    """The device asked for, else an accelerator where there is one; a CPU's process keeps large blocks."""
+def prepared_device(name: str) -> str:
+    """The device asked for, else an accelerator where there is one; on a CPU, large blocks are kept."""
     import torch
 
     device = name or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -97,7 +97,7 @@ class AlphaGenome(Sharded):
         """
         for module in self.modules():
             if isinstance(module, StandardizedConv1D):
-                module.constants.on = on
+                module.constants.keep(on)
 
     def encode(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, S, 4] -> (128-bp tokens [B, C, T], skips at 1, 2, ..., 64 bp, each [B, C_i, S / 2**i])."""

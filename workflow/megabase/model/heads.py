@@ -243,8 +243,8 @@ class JunctionHead(Sharded):
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         strands = zip(kinds, chosen, strict=True)
         values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)
-        padding = positions.shape[-1] - safe.shape[-1]
-        values = F.pad(values, (0, 0, 0, padding, 0, padding))
+        if padding := positions.shape[-1] - safe.shape[-1]:
+            values = F.pad(values, (0, 0, 0, padding, 0, padding))
         mask = some_channels(junction_mask(positions, self.biosamples), channels)
         return {"values": values.masked_fill(~mask, 0), "positions": positions, "mask": mask}
 

@@ -18,7 +18,7 @@ TILE = 4  # outputs of a tile
 WIDTH = 5  # weights of the filter
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
 COUNT = TILE + WIDTH - 1  # products of a tile
-LEAST_CHANNELS = 256  # below, evaluating and interpolating costs more than it saves
+LEAST_CHANNELS = 256  # evaluating and interpolating cost what is saved at about 192 (2 cores, 16,384 bp)
 
 
 def _powers(degree: int) -> np.ndarray:
