@@ -80,7 +80,7 @@ def backward(model: torch.nn.Module, predictions: Any, skipped: tuple[str, ...] 
 
 def megabase(job: Job) -> Run:
     """This project's model."""
-    from megabase.memory import keep_large_blocks
+    from megabase.memory import give_back_holes, keep_large_blocks
     from megabase.model import AlphaGenome, Sizes
     from megabase.spec import OutputType
 
@@ -100,6 +100,8 @@ def megabase(job: Job) -> Run:
             model.unscale(model(x, organism, **sites), organism)
 
     def train_step() -> None:
+        model.zero_grad(set_to_none=True)
+        give_back_holes()  # as a step of training does
         backward(model, model(x, organism, **sites), skipped=("probabilities",))
 
     return train_step if job.training else forward

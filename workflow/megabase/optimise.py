@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from megabase.memory import give_back_holes
 from megabase.model.recompute import again
 from megabase.objective import training_loss
 from megabase.parallel import SINGLE, Layout, sum_gradients
@@ -177,6 +178,7 @@ def train_step(
         group["lr"] = rate
     model.train()
     optimizer.zero_grad(set_to_none=True)
+    give_back_holes()
     loss, parts = batch_loss(model, batch, settings)
     _require_finite("loss", loss.item(), parts, batch, step, layout)
     (loss if layout.single else loss / layout.ranks).backward()

@@ -7,6 +7,7 @@ axis innermost, which is the fast layout for the wide, shallow levels near 1 bp.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from megabase.model import winograd
 from megabase.model.constants import Constants
+from megabase.model.fused import MaxPool, convolve_active
 from megabase.model.layers import GELU_SLOPE, Linear, RMSBatchNorm
 from megabase.model.recompute import run
 from megabase.model.sizes import N_DOWNSAMPLE, Sizes
@@ -23,16 +25,8 @@ WIDTH = 5  # bases that a residual convolution sees
 STEM_WIDTH = 15
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, layout: Layout) -> Tensor:
-    """[B, in, S] with weight [out, in, width] -> [B, out, S]; beyond a part lie its neighbours."""
-    reach = weight.shape[-1] // 2
-    if layout.split:
-        return F.conv1d(layout.halo(x, reach), weight, bias)
-    return F.conv1d(x, weight, bias, padding=reach)
-
-
 class Conv1D(Sharded):
-    """Plain convolution, w [width, in, out], same length."""
+    """Plain convolution, w [width, in, out], same length; beyond a part of a window lie its neighbours."""
 
     def __init__(self, n_in: int, n_out: int, width: int) -> None:
         super().__init__()
@@ -41,8 +35,80 @@ class Conv1D(Sharded):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, S] -> [B, out, S]."""
-        weight = self.w.permute(2, 1, 0).to(x.dtype)
-        return convolve(x, weight, self.b.to(x.dtype), self.layout)
+        weight, bias, reach = self.w.permute(2, 1, 0).to(x.dtype), self.b.to(x.dtype), len(self.w) // 2
+        if self.layout.split:
+            return F.conv1d(self.layout.halo(x, reach), weight, bias)
+        return F.conv1d(x, weight, bias, padding=reach)
+
+
+def standardized(w: Tensor, scale: Tensor, gain: float = 1.0) -> Tensor:
+    """w [width, in, out], scale [1, 1, out] -> gain * standardized weights, the same shape and dtype.
+
+    Centred and scaled by output channel; the variance is the biased one.
+    """
+    variance, mean = torch.var_mean(w, dim=(0, 1), correction=0, keepdim=True)
+    fan_in = w.shape[0] * w.shape[1]
+    return (w - mean) * (scale * torch.rsqrt((fan_in * variance).clamp_min(1e-4))) * gain
+
+
+@dataclass(frozen=True)
+class Standardized:
+    """Form of a convolution with `standardized` weights; tiled: by `winograd`."""
+
+    gain: float
+    layout: Layout
+    tiled: bool
+
+    def filters(self, w: Tensor, scale: Tensor, *, dtype: torch.dtype) -> Tensor:
+        """[width, in, out] and [1, 1, out] -> [out, in, width]."""
+        return standardized(w, scale, self.gain).permute(2, 1, 0).to(dtype)
+
+    def reach(self, x: Tensor) -> Tensor:
+        """Two positions more at either end: the neighbours', or zeros (which the direct form adds itself)."""
+        if self.layout.split:
+            return self.layout.halo(x, WIDTH // 2)
+        return winograd.padded(x) if self.tiled else x
+
+    def convolve(self, x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
+        """[B, out, S]."""
+        if self.tiled:
+            return winograd.correlate(x, winograd.transform_quickly(filters), bias)
+        return F.conv1d(x, filters, bias, padding=self._padding())
+
+    def gradients(self, gradient: Tensor, x: Tensor, filters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x, filters and bias."""
+        if self.tiled:
+            return winograd.gradients(gradient, x, filters)
+        return torch.ops.aten.convolution_backward(
+            gradient, x, filters, [len(filters)], [1], [self._padding()], [1], False, [0], 1, [True] * 3
+        )
+
+    def _padding(self) -> int:
+        return 0 if self.layout.split else WIDTH // 2
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Form of a convolution of width 1: a plain linear map w [in, out]."""
+
+    gain: float
+
+    def filters(self, w: Tensor, *, dtype: torch.dtype) -> Tensor:
+        """[in, out] -> [out, in]."""
+        return (w * self.gain).t().to(dtype)
+
+    def reach(self, x: Tensor) -> Tensor:
+        """It sees its own position alone."""
+        return x
+
+    def convolve(self, x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
+        """[B, out, S]."""
+        return torch.baddbmm(bias[:, None], filters.expand(x.shape[0], -1, -1), x)
+
+    def gradients(self, gradient: Tensor, x: Tensor, filters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x, filters and bias."""
+        to_filters = torch.bmm(gradient, x.transpose(1, 2)).sum(0)
+        return torch.matmul(filters.t(), gradient), to_filters, gradient.sum((0, 2))
 
 
 class StandardizedConv1D(Sharded):
@@ -55,31 +121,23 @@ class StandardizedConv1D(Sharded):
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.constants = Constants()
 
-    def weight(self) -> Tensor:
-        """Standardized weights float32 [width, in, out]; the variance is the biased one."""
-        variance, mean = torch.var_mean(self.w, dim=(0, 1), correction=0, keepdim=True)
-        fan_in = self.w.shape[0] * self.w.shape[1]
-        return (self.w - mean) * (self.scale * torch.rsqrt((fan_in * variance).clamp_min(1e-4)))
+    def form(self, x: Tensor, gain: float = 1.0) -> Standardized:
+        """How gain * x [B, in, S] is convolved."""
+        return Standardized(gain, self.layout, winograd.suits(x, len(self.bias), self.w.shape[0]))
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """[B, in, S] -> [B, out, S] of gain * x."""
-        tiled = winograd.suits(x, len(self.bias), self.w.shape[0])
-        if tiled and torch.is_grad_enabled():
-            weight = (self.weight() * gain).permute(2, 1, 0)
-            return winograd.Correlation.apply(self._reached(x), weight, self.bias)
+        """[B, in, S] -> [B, out, S] of gain * x, without gradients: filters are kept if `constants` are."""
+        form = self.form(x, gain)
 
         def prepare() -> Tensor:
-            weight = (self.weight() * gain).permute(2, 1, 0).to(x.dtype)
-            return winograd.transform(weight) if tiled else weight.contiguous()
+            filters = form.filters(self.w, self.scale, dtype=x.dtype)
+            return winograd.transform(filters) if form.tiled else filters.contiguous()
 
-        weight = self.constants.get((x.dtype, gain, tiled), (self.w, self.scale), prepare)
-        if tiled:
-            return winograd.correlate(self._reached(x), weight, self.bias)
-        return convolve(x, weight, self.bias.to(x.dtype), self.layout)
-
-    def _reached(self, x: Tensor) -> Tensor:
-        """x with what a convolution sees beyond either end of it: its neighbours', or zeros."""
-        return self.layout.halo(x, WIDTH // 2) if self.layout.split else winograd.padded(x)
+        filters = self.constants.get((x.dtype, gain, form.tiled), (self.w, self.scale), prepare)
+        bias = self.bias.to(x.dtype)
+        if form.tiled:
+            return winograd.correlate(form.reach(x), filters, bias)
+        return form.convolve(form.reach(x), filters, bias)
 
 
 class ConvBlock(nn.Module):
@@ -100,18 +158,23 @@ class ConvBlock(nn.Module):
         x sigmoid(1.702 x) = silu(1.702 x) / 1.702: the slope is folded into the norm before and into the
         weights behind, so that activation costs one pass over the long axis.
         """
-        scaled = self.rms_batch_norm(x, axis=1, slope=GELU_SLOPE)
-        active = F.silu(scaled, inplace=not torch.is_grad_enabled())
-        if self.width > 1:
-            return self.standardized_conv1_d(active, 1 / GELU_SLOPE)
-        weight = (self.linear.w * (1 / GELU_SLOPE)).t().to(x.dtype)
-        bias = self.linear.b[:, None].to(x.dtype)
-        return torch.baddbmm(bias, weight.expand(x.shape[0], -1, -1), active)
+        gain = 1 / GELU_SLOPE
+        wide = self.width > 1
+        conv = self.standardized_conv1_d if wide else self.linear
+        form = conv.form(x, gain) if wide else Pointwise(gain)
+        if torch.is_grad_enabled():
+            parameters = (conv.w, conv.scale, conv.bias) if wide else (conv.w, conv.b)
+            *weights, bias = parameters
+            return convolve_active(x, self.rms_batch_norm, GELU_SLOPE, form, bias, *weights)
+        active = F.silu(self.rms_batch_norm(x, axis=1, slope=GELU_SLOPE), inplace=True)
+        if wide:
+            return conv(active, gain)
+        return form.convolve(active, form.filters(conv.w, dtype=x.dtype), conv.b.to(x.dtype))
 
 
 def max_pool(x: Tensor) -> Tensor:
     """[B, C, S] -> [B, C, S / 2]: the larger of two neighbours."""
-    return F.max_pool1d(x, 2)
+    return MaxPool.apply(x)
 
 
 class DnaEmbedder(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from megabase.model.fused import ScaledSoftplus
 from megabase.model.layers import (
     GELU_SLOPE,
     Embed,
@@ -131,7 +132,7 @@ class GenomeTracks(nn.Module):
         """[B, S, P] of the linear map (of `channels` int64 [P], by default all) -> [B, S, P] >= 0."""
         scale = some_channels(self.learnt_scale, channels)
         gain = F.softplus(scale)[organism][:, None].to(logits.dtype)
-        return F.softplus(logits) * gain
+        return ScaledSoftplus.apply(logits, gain)
 
 
 class TracksHead(nn.Module):

@@ -78,10 +78,10 @@ class Embed(nn.Module):
 
 
 class BatchNormalize(torch.autograd.Function):
-    """y = x * scale / sqrt(mean square of x + 1e-5) + offset, with the statistics of all ranks' batch.
+    """y = x * scale / sqrt(square + 1e-5) + offset, where `square` is the batch's `mean_square` of x.
 
     One function rather than a chain of operations, because the chain reads and writes the long tensors
-    near 1 bp about twice as often in its backward pass.
+    near 1 bp about twice as often in its backward pass. The gradient counts that `square` follows from x.
     """
 
     @staticmethod
@@ -90,24 +90,23 @@ class BatchNormalize(torch.autograd.Function):
         x: Tensor,
         scale: Tensor,
         offset: Tensor,
-        axis: int,
+        square: Tensor,
         layout: Layout = SINGLE,
-    ) -> tuple[Tensor, Tensor]:
-        """(y, mean square float32); scale has x's rank, offset broadcasts to x."""
-        axes = [a for a in range(x.ndim) if a != axis % x.ndim]
-        count = x.numel() // x.shape[axis] * layout.ranks
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        square = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=dtype).square()
-        square = layout.total(square) / count
+    ) -> Tensor:
+        """y; scale and square have x's rank and one axis longer than 1, offset broadcasts to x."""
         inverse = torch.rsqrt(square + EPSILON)
         ctx.save_for_backward(x, scale, inverse)
-        ctx.axes, ctx.count, ctx.offset_shape, ctx.layout = axes, count, offset.shape, layout
-        ctx.mark_non_differentiable(square)
-        return torch.addcmul(offset.to(x.dtype), x, (scale * inverse).to(x.dtype)), square
+        ctx.axes = [a for a in range(x.ndim) if square.shape[a] == 1]
+        ctx.count, ctx.offset_shape, ctx.layout = (
+            x.numel() // square.numel() * layout.ranks,
+            offset.shape,
+            layout,
+        )
+        return torch.addcmul(offset.to(x.dtype), x, (scale * inverse).to(x.dtype))
 
     @staticmethod
     def backward(
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, _: Tensor
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Gradients of x, and this rank's share of those of scale and offset."""
         x, scale, inverse = ctx.saved_tensors
@@ -116,6 +115,15 @@ class BatchNormalize(torch.autograd.Function):
         pull = (-ctx.layout.total(dot) * scale * inverse.pow(3) / ctx.count).to(x.dtype)
         to_offset = gradient.sum_to_size(ctx.offset_shape)
         return torch.addcmul(gradient * gain, x, pull), dot * inverse, to_offset.to(scale.dtype), None, None
+
+
+@torch.no_grad()
+def mean_square(x: Tensor, axis: int, layout: Layout = SINGLE) -> Tensor:
+    """Mean square of every channel over the batch of all ranks, float32; its other axes have length 1."""
+    axes = [a for a in range(x.ndim) if a != axis % x.ndim]
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    square = torch.linalg.vector_norm(x, dim=axes, keepdim=True, dtype=dtype).square()
+    return layout.total(square) / (x.numel() // x.shape[axis] * layout.ranks)
 
 
 def sum_products(a: Tensor, b: Tensor, axes: list[int]) -> Tensor:
@@ -147,20 +155,38 @@ class RMSBatchNorm(Sharded):
 
         slope and shift (broadcastable to x) let a caller fold what follows into the same pass.
         """
-        shape = [1] * x.ndim
-        shape[axis] = -1
-        scale, offset = slope * self.scale.view(shape), slope * self.offset.view(shape)
+        scale, offset = self.affine(x.ndim, axis, slope)
         if shift is not None:
             offset = offset + slope * shift
+        return self.normalize(x, scale, offset, self.statistics(x, axis))
+
+    def affine(self, ndim: int, axis: int, slope: float = 1.0) -> tuple[Tensor, Tensor]:
+        """slope times (scale, offset), with `ndim` axes."""
+        shape = [1] * ndim
+        shape[axis] = -1
+        return slope * self.scale.view(shape), slope * self.offset.view(shape)
+
+    def statistics(self, x: Tensor, axis: int) -> Tensor:
+        """What x is normalized by, float32: its `mean_square`, or in evaluation the running average.
+
+        In training this moves the running average.
+        """
         if not self.training:
-            gain = scale * torch.rsqrt(self.var_ema.view(shape) + EPSILON)
-            return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))
-        y, square = BatchNormalize.apply(x, scale, offset, axis, self.layout)
-        if not _moving_statistics.get():
-            return y
-        with torch.no_grad():
-            self.var_ema.mul_(EMA_DECAY).add_(square.view_as(self.var_ema), alpha=1 - EMA_DECAY)
-        return y
+            shape = [1] * x.ndim
+            shape[axis] = -1
+            return self.var_ema.view(shape)
+        square = mean_square(x, axis, self.layout)
+        if _moving_statistics.get():
+            with torch.no_grad():
+                self.var_ema.mul_(EMA_DECAY).add_(square.view_as(self.var_ema), alpha=1 - EMA_DECAY)
+        return square
+
+    def normalize(self, x: Tensor, scale: Tensor, offset: Tensor, square: Tensor) -> Tensor:
+        """x * scale / sqrt(square + 1e-5) + offset, of `affine` and `statistics`."""
+        if self.training:
+            return BatchNormalize.apply(x, scale, offset, square, self.layout)
+        gain = scale * torch.rsqrt(square + EPSILON)
+        return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))
 
 
 class LayerNorm(nn.Module):

@@ -9,6 +9,8 @@ Source: S. Winograd, Arithmetic Complexity of Computations (1980); for networks,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,8 @@ TILE = 4  # outputs of a tile
 WIDTH = 5  # weights of the filter
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
 COUNT = TILE + WIDTH - 1  # products of a tile
+STRETCH = 1 << 22  # elements of the evaluated tiles that are alive at once
+LEAST_TILES = 64  # fewer make the products narrow
 LEAST_CHANNELS = 256  # evaluating and interpolating cost what is saved at about 192 (2 cores, 16,384 bp)
 
 
@@ -60,8 +64,20 @@ def padded(x: Tensor) -> Tensor:
 
 def correlate(x: Tensor, transformed: Tensor, bias: Tensor) -> Tensor:
     """x [B, in, S + 4], with 2 positions beyond either end; filters of `transform` -> [B, out, S]."""
-    y = _interpolate(torch.bmm(transformed, _evaluate(x)), len(x))
-    return y.add_(bias[:, None])
+    found = x.new_empty(len(x), len(bias), x.shape[-1] - WIDTH + 1)
+    for positions, seen in _stretches(x):
+        products = torch.bmm(transformed, _evaluate(x[..., seen]))
+        found[..., positions] = _interpolate(products, len(x)) + bias[:, None]
+    return found
+
+
+def _stretches(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """(positions, what they see of x [B, C, S + 4]): stretches whose tiles take no more than `STRETCH`."""
+    length = x.shape[-1] - WIDTH + 1
+    step = TILE * max(LEAST_TILES, STRETCH // (COUNT * x.shape[0] * x.shape[1]))
+    for start in range(0, length, step):
+        end = min(start + step, length)
+        yield slice(start, end), slice(start, end + WIDTH - 1)
 
 
 def _evaluate(x: Tensor) -> Tensor:
@@ -75,37 +91,27 @@ def _interpolate(products: Tensor, batch: int) -> Tensor:
     return torch.einsum("mk,kobt->botm", _OUTPUTS.to(products), found).flatten(2)
 
 
-class Correlation(torch.autograd.Function):
-    """`correlate` with gradients, each in eight products too; it keeps x, not its tiles (twice as long).
-
-    The forward pass is y = outputs ((weights g) * (inputs x)) in every tile, linear in g and in x, and the
-    gradients are its adjoints.
-    """
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """x [B, in, S + 4], weight [out, in, 5], bias [out] -> [B, out, S]."""
-        transformed = _transform_quickly(weight)
-        ctx.save_for_backward(x, transformed)
-        return correlate(x, transformed, bias)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of x, weight and bias."""
-        x, transformed = ctx.saved_tensors
-        tiles = gradient.unflatten(-1, (-1, TILE))
-        spread = torch.einsum("mk,botm->kobt", _OUTPUTS.to(x), tiles).flatten(2)
-        to_weight = torch.einsum(
-            "kr,koi->oir", _WEIGHTS.to(x), torch.bmm(spread, _evaluate(x).transpose(1, 2))
-        )
-        pulled = torch.bmm(transformed.transpose(1, 2), spread).unflatten(-1, (len(x), -1))
-        near, far = torch.einsum("kn,kcbt->bctn", _INPUTS.to(x), pulled).split(TILE, -1)
-        to_x = F.pad(near.flatten(2), (0, WIDTH - 1))
-        to_x[..., WIDTH - 1 :] += far.flatten(2)
-        return to_x, to_weight, gradient.sum((0, 2))
-
-
-def _transform_quickly(weight: Tensor) -> Tensor:
+def transform_quickly(weight: Tensor) -> Tensor:
     """`transform` in the precision of the weights, for those that change in every step."""
     flat = weight.flatten(0, 1)  # [out * in, 5]
     return torch.mm(_WEIGHTS.to(flat), flat.t()).view(COUNT, *weight.shape[:2])
+
+
+def gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of x [B, in, S + 4], weight [out, in, 5] and bias, each in eight products too.
+
+    `correlate` is y = outputs ((weights g) * (inputs x)) in every tile, linear in g and in x, and the
+    gradients are its adjoints. gradient: of y, [B, out, S].
+    """
+    pull = transform_quickly(weight).transpose(1, 2)
+    products, to_x = x.new_zeros(COUNT, *weight.shape[:2]), torch.zeros_like(x)
+    for positions, seen in _stretches(x):
+        tiles = gradient[..., positions].unflatten(-1, (-1, TILE))
+        spread = torch.einsum("mk,botm->kobt", _OUTPUTS.to(x), tiles).flatten(2)
+        products.baddbmm_(spread, _evaluate(x[..., seen]).transpose(1, 2))
+        pulled = torch.bmm(pull, spread).unflatten(-1, (len(x), -1))
+        near, far = torch.einsum("kn,kcbt->bctn", _INPUTS.to(x), pulled).split(TILE, -1)
+        own = to_x[..., seen]
+        own[..., :-TILE] += near.flatten(2)
+        own[..., TILE:] += far.flatten(2)
+    return to_x, torch.einsum("kr,koi->oir", _WEIGHTS.to(x), products), gradient.sum((0, 2))
