@@ -393,7 +393,9 @@ def test_a_run_may_go_on_over_other_numbers_of_ranks(
     settings = _settings()
     _, model = _made(world, settings)
     optimizer = make_optimizer(model, settings)
-    RollingCheckpoint(tmp_path / "c", "same").save(model, optimizer, Progressed(3))
+    written = RollingCheckpoint(tmp_path / "c", "same")
+    written.save(model, optimizer, Progressed(3))
+    written.finish()
     assert RollingCheckpoint(tmp_path / "c", "same").load(model, optimizer).step == 3
     assert "ranks" not in caplog.text
     assert RollingCheckpoint(tmp_path / "c", "same", "2 x 4").load(model, optimizer).step == 3

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from training_stand_ins import ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
+import megabase.rolling
 from megabase.batches import Batch
 from megabase.files import read_tsv
 from megabase.model import Sizes, load_model
@@ -83,6 +85,7 @@ def test_same_seed_same_bytes(world: dict[str, Any], teacher: Path, tmp_path: Pa
 
 KILLED = """
 import sys
+import threading
 sys.path.insert(0, {here!r})
 from pathlib import Path
 import megabase.train as train
@@ -121,6 +124,7 @@ def test_a_damaged_checkpoint_is_passed_over(world: dict[str, Any], tmp_path: Pa
     rolling = RollingCheckpoint(tmp_path / "m.checkpoint", "same")
     for step in (1, 2, 3):
         rolling.save(model, optimizer, Progressed(step, [(step, "train", "loss", 0.1)], [{"loss": 1 / 3}]))
+    rolling.finish()
     assert [f.name[:14] for f in rolling.files()] == ["step-000000002", "step-000000003"]
     newest = rolling.files()[-1]
     newest.write_bytes(newest.read_bytes()[:-10])
@@ -129,12 +133,45 @@ def test_a_damaged_checkpoint_is_passed_over(world: dict[str, Any], tmp_path: Pa
     assert RollingCheckpoint(rolling.folder, "other").load(model, optimizer) == Progressed()
 
 
+def test_training_goes_on_while_a_checkpoint_is_written(
+    world: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, settings = _fresh(world)
+    optimizer = make_optimizer(model, settings)
+    rolling, go = RollingCheckpoint(tmp_path / "m.checkpoint", "same"), threading.Event()
+    write = megabase.rolling.save_file
+    monkeypatch.setattr(megabase.rolling, "save_file", lambda *given: (go.wait(60), write(*given)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rolling.save(model, optimizer, Progressed(1))
+    assert rolling.files() == []
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    go.set()
+    assert rolling.load(model, optimizer).step == 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_training(
+    world: dict[str, Any], tmp_path: Path
+) -> None:
+    model, _, settings = _fresh(world)
+    optimizer = make_optimizer(model, settings)
+    (tmp_path / "m.checkpoint").write_text("a file where the folder should be")
+    rolling = RollingCheckpoint(tmp_path / "m.checkpoint", "same")
+    rolling.save(model, optimizer, Progressed(1))
+    with pytest.raises(FileExistsError, match="checkpoint"):
+        rolling.save(model, optimizer, Progressed(2))
+    rolling.finish()  # told once
+
+
 def test_other_settings_are_not_resumed(world: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
     output = tmp_path / "teacher-fold0-seed0"
     model, _, settings = _fresh(world)
-    RollingCheckpoint(f"{output}.checkpoint", "an older run").save(
-        model, make_optimizer(model, settings), Progressed(5)
-    )
+    older = RollingCheckpoint(f"{output}.checkpoint", "an older run")
+    older.save(model, make_optimizer(model, settings), Progressed(5))
+    older.finish()
     _train(world, output)
     assert (output / FILES[0]).read_bytes() == (teacher / FILES[0]).read_bytes()
 

@@ -2,8 +2,9 @@
 
 A checkpoint is one safetensors file, written whole or not at all, whose name holds the step and the hash of
 its bytes; its metadata holds what is not a tensor. The newest two are kept; a reader takes the newest whose
-bytes match its name. The folder stands beside the output and is no declared output, so that a workflow
-engine which clears a failed job's outputs does not clear it. Torch, safetensors and the standard library.
+bytes match its name. A file is written by a thread of its own from a copy in memory, while the training goes
+on; the next one waits for it. The folder stands beside the output and is no declared output, so that a
+workflow engine which clears a failed job's outputs does not clear it. Torch, safetensors and the standard library.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +51,13 @@ def _tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+    return tensors
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the memory of the host, which the next step does not change."""
+    copies = {name: torch.empty_like(value, device="cpu") for name, value in tensors.items()}
+    return {name: copy.copy_(tensors[name].detach()).contiguous() for name, copy in copies.items()}
 
 
 class RollingCheckpoint:
@@ -61,23 +69,39 @@ class RollingCheckpoint:
 
     def __init__(self, folder: str | Path, fingerprint: str, ranks: str = "1 x 1") -> None:
         self.folder, self.fingerprint, self.ranks = Path(folder), fingerprint, ranks
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
     def files(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
         return sorted(self.folder.glob("step-*.safetensors"))
 
     def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, done: Progressed) -> None:
-        """Write the state after `done.step` steps, then drop all but the newest two."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / ".writing"
+        """Begin to write the state after `done.step` steps; then all but the newest two are dropped.
+
+        Waits for the one before, and raises the OSError that it may have ended with (a full disk).
+        """
+        self.finish()
         text = json.dumps({"step": done.step, "rows": done.rows, "pending": done.pending})
         about = {"state": text, "fingerprint": self.fingerprint, "ranks": self.ranks}
-        save_file(_tensors(model, optimizer), temporary, about)
+        tensors = _copied(_tensors(model, optimizer))
+        self._writing = self._writer.submit(self._write, done.step, tensors, about)
+
+    def _write(self, step: int, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / ".writing"
+        save_file(tensors, temporary, about)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, self.folder / f"step-{done.step:09d}-{_hash(temporary)}.safetensors")
+        os.replace(temporary, self.folder / f"step-{step:09d}-{_hash(temporary)}.safetensors")
         for old in self.files()[:-KEPT]:
             old.unlink()
+
+    def finish(self) -> None:
+        """Wait until nothing is being written; raises what the writing ended with."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def newest(self) -> Path | None:
         """The newest sound checkpoint of this run; none for a fresh start."""
@@ -99,6 +123,7 @@ class RollingCheckpoint:
 
         With many ranks the first chooses, so that all load the same file; the folder is one that all see.
         """
+        self.finish()
         path = layout.everyone(self.newest() if layout.leader else None)[0]
         if path is None:
             return Progressed()
@@ -116,6 +141,7 @@ class RollingCheckpoint:
 
     def clear(self) -> None:
         """Remove the folder, once the run's outputs are in place."""
+        self.finish()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

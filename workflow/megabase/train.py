@@ -108,6 +108,8 @@ def train(
             if rolling and layout.leader and due:
                 rolling.save(model, optimizer, done)
                 saved = clock()
+    if rolling:
+        rolling.finish()
     return done.rows
 
 
