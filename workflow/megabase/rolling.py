@@ -4,7 +4,8 @@ A checkpoint is one safetensors file, written whole or not at all, whose name ho
 its bytes; its metadata holds what is not a tensor. The newest two are kept; a reader takes the newest whose
 bytes match its name. A file is written by a thread of its own from a copy in memory, while the training goes
 on; the next one waits for it. The folder stands beside the output and is no declared output, so that a
-workflow engine which clears a failed job's outputs does not clear it. Torch, safetensors and the standard library.
+workflow engine which clears a failed job's outputs does not clear it. Torch, safetensors and
+the standard library.
 """
 
 from __future__ import annotations
