@@ -2,9 +2,10 @@
 
     python benchmarks/memory.py --length 1048576 --recompute 128 --precision bfloat16
 
-The whole step (forward, all losses, backward) runs on tensors without values; what is counted is every storage
-from its making to its end. It is the sum of living tensors, so what an allocator loses between them and what
-libraries take for themselves comes on top. Targets stand dense on the device; junctions have `--sites` a class.
+The whole step (forward, all losses, backward) runs on tensors without values; every storage is counted from
+its making to its end. It is the sum of living tensors: what an allocator loses between them and what
+libraries take for themselves comes on top. Targets stand dense on the device; junctions have `--sites` a
+class.
 """
 
 from __future__ import annotations

@@ -32,6 +32,14 @@ LOOSER = {
     "splice_sites_classification/predictions": (1e-4, 2e-5),
     "splice_sites_usage/predictions": (5e-4, 5e-4),  # stored as float16 by the published code
 }
+# bfloat16 against the published code's float32: largest difference as a share of the range, and correlation.
+# One number of the type is exact to 4e-3; a hundred roundings in a row leave a few times that.
+BFLOAT16 = {
+    "128bp": (0.05, 0.9995),
+    "contact": (0.02, 0.9999),
+    "1bp": (0.1, 0.998),
+    "probabilities": (0.3, 0.997),
+}
 MAX_GIGABYTES = 10
 
 
@@ -78,9 +86,15 @@ def select(name: str, value: np.ndarray, length: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def run(model: AlphaGenome, codes: np.ndarray, organism: int, positions: np.ndarray) -> dict[str, np.ndarray]:
-    """All outputs and embeddings by published name, without the batch axis."""
-    sequence = one_hot(torch.from_numpy(codes))[None]
+def run(
+    model: AlphaGenome,
+    codes: np.ndarray,
+    organism: int,
+    positions: np.ndarray,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, np.ndarray]:
+    """All outputs and embeddings by published name, without the batch axis, computed in `dtype`."""
+    sequence = one_hot(torch.from_numpy(codes))[None].to(dtype)
     sequence[:, 100:164] = 0
     index, wanted = torch.tensor([organism]), model.sizes.outputs()
     tokens, skips = model.encode(sequence)
@@ -94,7 +108,8 @@ def run(model: AlphaGenome, codes: np.ndarray, organism: int, positions: np.ndar
     for output_type, values in predictions.items():
         head = OUTPUTS[output_type].published_head
         out |= {f"{head}/{KEYS[key]}": value for key, value in values.items()}
-    return {name: value[0].numpy() for name, value in out.items()}
+    exact = (torch.bool, torch.int64)
+    return {n: (v if v.dtype in exact else v.float())[0].numpy() for n, v in out.items()}
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["as in training", "as in inference"])
@@ -123,3 +138,29 @@ def test_forward_pass_equals_the_published_one(
             wrong.append(f"{name}: max {largest:.1e} of the range, median {median:.1e}")
     assert wrong == []
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 < MAX_GIGABYTES
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """Those of an output in bfloat16."""
+    if name in LOOSER:
+        return BFLOAT16["probabilities"]
+    if name.startswith("contact") or name == "embeddings_pair":
+        return BFLOAT16["contact" if name.startswith("contact") else "128bp"]
+    return BFLOAT16["128bp" if "128bp" in name else "1bp"]
+
+
+def test_bfloat16_is_within_its_bounds(model: AlphaGenome, reference: dict[str, np.ndarray]) -> None:
+    model.keep_constants(False)
+    positions = reference["0:splice_sites_junction/splice_site_positions"]
+    found = run(model, reference["sequence"], 0, positions, torch.bfloat16)
+    wrong = []
+    for name, value in reference.items():
+        if not name.startswith("0:") or value.dtype.kind in "bi":
+            continue
+        got = select(name[2:], found[name[2:]], len(reference["sequence"]))
+        largest = np.abs(got - value).max() / (value.max() - value.min())
+        correlation = np.corrcoef(got.ravel(), value.ravel())[0, 1]
+        most, least = bounds(name[2:])
+        if not (largest <= most and correlation >= least):
+            wrong.append(f"{name}: max {largest:.1e} of the range, correlation {correlation:.5f}")
+    assert wrong == []
