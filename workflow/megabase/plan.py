@@ -7,6 +7,7 @@ Lists are empty where there is nothing to read.
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,17 +72,16 @@ class Plan:
         """The file on this machine that a manifest row copies, if it is one."""
         return self.sheet.local(_file(wildcards))
 
-    def source_url(self, wildcards: Any) -> str:
-        """URL of a file, with the folder of data filled in."""
-        return self.sheet.url(_file(wildcards))
+    def source_options(self, wildcards: Any) -> str:
+        """URL of a file, with the folder of data filled in, and the MD5 and size that the manifest states.
 
-    def source_md5(self, wildcards: Any) -> str:
-        """MD5 that the manifest states of a file, empty where it is unknown."""
-        return self.sheet.row_at(_file(wildcards))["md5"] or ""
-
-    def source_size(self, wildcards: Any) -> str:
-        """Bytes that the manifest states of a file, empty where they are unknown."""
-        return str(self.sheet.row_at(_file(wildcards))["size"] or "")
+        As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has tens of
+        thousands of files.
+        """
+        key = _file(wildcards)
+        row = self.sheet.row_at(key)
+        known = [f"--{name}={row[name]}" for name in ("md5", "size") if row[name]]
+        return shlex.join([self.sheet.url(key), *known])
 
     # Genomes
 
@@ -265,6 +265,11 @@ class Plan:
         """The variant that the report explains."""
         sets = [self.settings.report.explain] if self.settings.report.explain else []
         return [f"<results>/explanations/{name}/{m}.json" for name in sets for m in self.scoring_models()]
+
+
+for _lookup in vars(Plan).values():
+    if inspect.isfunction(_lookup):  # Snakemake asks for it five times a job: made once, it is there
+        _lookup.__signature__ = inspect.signature(_lookup)
 
 
 def _file(wildcards: Any) -> str:
