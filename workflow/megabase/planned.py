@@ -122,7 +122,10 @@ def named_files(settings: Config) -> Iterator[dict[str, Any]]:
 def _tables(settings: Config) -> Sequence[tuple[str, str, str]]:
     """(accession, role, organism) of the benchmarks' tables, each once."""
     found = {
-        accession: ("mpra" if benchmark.task == "mpra" else "qtl", settings.genomes[benchmark.genome].organism)
+        accession: (
+            "mpra" if benchmark.task == "mpra" else "qtl",
+            settings.genomes[benchmark.genome].organism,
+        )
         for benchmark in settings.benchmarks.values()
         for accession in benchmark.tables
     }
