@@ -50,6 +50,15 @@ def plan_sources(
     planned.plan_sources(config, output, metadata=named_paths(metadata))
 
 
+def estimate_cost(
+    config: Annotated[Path, typer.Argument(help="config file")],
+) -> None:
+    """Print the operations and GPU hours that a run will cost, by stage: an estimate."""
+    from megabase import cost
+
+    sys.stdout.write(f"{cost.estimate_cost(config)}\n")
+
+
 def query_scores(
     scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
     variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
@@ -139,4 +148,12 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
     return [name.strip() for value in values or () for name in value.split(",") if name.strip()] or None
 
 
-FOR_PEOPLE = (list_sources, plan_sources, query_scores, import_checkpoint, predict, document_config)
+FOR_PEOPLE = (
+    list_sources,
+    plan_sources,
+    estimate_cost,
+    query_scores,
+    import_checkpoint,
+    predict,
+    document_config,
+)

@@ -16,7 +16,7 @@ from typing import Any
 from megabase.config import Config, is_vcf_path, load_config, section_json
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
-from megabase.sources.manifest import read_manifest
+from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
 
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
 DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
@@ -54,6 +54,14 @@ class Plan:
         for name, benchmark in self.settings.benchmarks.items():
             yield from ((f"benchmarks.{name}.tables", accession) for accession in benchmark.tables)
 
+    def refuse_planned(self) -> None:
+        """FileError if files of the release are only planned: such a manifest is good for dry runs."""
+        if planned := [row["accession"] for row in self.sheet.rows if is_planned(row)]:
+            raise FileError(
+                f"{self.manifest}: {len(planned)} of {len(self.sheet.rows)} files are planned, not found, "
+                f"such as {planned[0]}; it serves dry runs, {HOW_TO_LIST}"
+            )
+
     def demo_files(self) -> list[str]:
         """Files that `simulate_demo` makes: those that the demo's manifest refers to."""
         return Sheet(read_manifest(DEMO_MANIFEST).to_dicts(), DEMO_MANIFEST).products(DEMO_FOLDER)
@@ -75,8 +83,8 @@ class Plan:
     def source_options(self, wildcards: Any) -> str:
         """URL of a file, with the folder of data filled in, and the MD5 and size that the manifest states.
 
-        As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has tens of
-        thousands of files.
+        As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has
+        tens of thousands of files.
         """
         key = _file(wildcards)
         row = self.sheet.row_at(key)

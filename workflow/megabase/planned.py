@@ -18,14 +18,14 @@ from megabase.config import Config, is_vcf_path, load_config
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.predictors.metadata import read_metadata
-from megabase.sources.manifest import PLANNED, read_manifest, write_manifest
+from megabase.sources.manifest import PLANNED, is_planned, read_manifest, write_manifest
 from megabase.spec import OutputType
 
-# Files of a channel: (output type, assay or source, files, what follows the first dot of a name). The first line that
-# fits counts. What is known: one bigWig an experiment of RNA-seq, ChIP-seq and PRO-cap, one BAM a replicate of
-# DNase-seq and ATAC-seq, one table a sample of CAGE (both strands), one .mcool a contact map, and one bigWig for each
-# of GTEx's 17,382 samples (v8) in 54 tissues. Assumed: two experiments, or replicates, where the number is not told,
-# and splice tables of a GTEx tissue that are merged to one.
+# Files of a channel: (output type, source, files, what follows the first dot of a name); the first line
+# that fits counts. Known: a bigWig an experiment of RNA-seq, ChIP-seq and PRO-cap, a BAM a replicate of
+# DNase-seq and ATAC-seq, a table a sample of CAGE (both strands), a .mcool a contact map, and a bigWig for
+# each of GTEx's 17,382 samples (v8) in 54 tissues. Assumed: how many experiments or replicates the others
+# have, and splice tables that are merged to one a tissue for GTEx.
 FILES: tuple[tuple[OutputType, str, int, str], ...] = (
     (OutputType.RNA_SEQ, "gtex", 322, "bw"),
     (OutputType.RNA_SEQ, "", 2, "bigWig"),
@@ -76,11 +76,6 @@ def _listed(manifest: str | Path) -> int:
     return sum(not is_planned(row) for row in read_manifest(manifest).iter_rows(named=True))
 
 
-def is_planned(row: Mapping[str, Any]) -> bool:
-    """Whether a manifest row stands for a file that nobody has found yet."""
-    return str(row["url"]).startswith(f"{PLANNED}:")
-
-
 def files_of(channel: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]]:
     """Planned rows of a row of TRACK_COLUMNS, the `number`-th of its output type.
 
@@ -121,15 +116,12 @@ def named_files(settings: Config) -> Iterator[dict[str, Any]]:
 
 def _tables(settings: Config) -> Sequence[tuple[str, str, str]]:
     """(accession, role, organism) of the benchmarks' tables, each once."""
-    found = {
-        accession: (
-            "mpra" if benchmark.task == "mpra" else "qtl",
-            settings.genomes[benchmark.genome].organism,
-        )
-        for benchmark in settings.benchmarks.values()
-        for accession in benchmark.tables
-    }
-    return [(accession, *rest) for accession, rest in found.items()]
+    found: dict[str, tuple[str, str, str]] = {}
+    for benchmark in settings.benchmarks.values():
+        role = "mpra" if benchmark.task == "mpra" else "qtl"
+        organism = settings.genomes[benchmark.genome].organism
+        found |= {accession: (accession, role, organism) for accession in benchmark.tables}
+    return list(found.values())
 
 
 def _single(accession: str, role: str, organism: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 import sys
 
 from megabase.config import section_json
+from megabase.cost import told
 from megabase.files import FileError
 from megabase.plan import (
     SCORING_PRIORITY,
@@ -19,6 +20,16 @@ except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
+
+if workflow.is_main_process and workflow.output_settings.dryrun:
+    print(told(plan), file=sys.stderr)
+
+
+onstart:
+    try:
+        plan.refuse_planned()
+    except FileError as error:
+        sys.exit(f"error: {error}")
 
 
 wildcard_constraints:

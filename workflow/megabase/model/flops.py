@@ -55,8 +55,8 @@ def forward_flop(
 def training_flop(sizes: Sizes, bases: int, sites: int | None = None, *, recompute_bases: int = 0) -> int:
     """Operations of a training step for one window: a forward pass, and twice that for the gradients.
 
-    recompute_bases: levels up to it, and with it the heads, are computed once more (`model/recompute.py`). That
-    is an upper bound: torch leaves out the last product of a block, which no gradient needs.
+    recompute_bases: levels up to it, and with it the heads, are computed once more (`model/recompute.py`).
+    That is an upper bound: torch leaves out the last product of a block, which no gradient needs.
     """
     parts = forward_parts(sizes, bases, sites=sites)
     again = sum(part.flop for part in parts if recompute_bases and part.level <= recompute_bases)
