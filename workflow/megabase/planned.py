@@ -42,6 +42,7 @@ FILES: tuple[tuple[OutputType, str, int, str], ...] = (
     (OutputType.SPLICE_JUNCTIONS, "", 2, "SJ.out.tab.gz"),
 )
 BOTH_STRANDS = (OutputType.CAGE, OutputType.SPLICE_SITE_USAGE, OutputType.SPLICE_JUNCTIONS)  # in one file
+MODIFIED = " genetically modified "  # in the name of a published track
 GENOME_ROLES = {"fasta": "genome", "genes": "genes", "regions": "regions", "blacklist": "regions"}
 EXTENSIONS = {
     "genome": "fa.gz", "genes": "gtf.gz", "regions": "bed.gz", "splits": "bed.gz", "variants": "vcf.gz",
@@ -90,12 +91,18 @@ def files_of(channel: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]
     for replicate in range(1, count + 1):
         name = f"{PLANNED}-{channel['organism']}-{output}-{number}-{replicate}"
         yield {
-            "portal": source, "accession": name, "assay": channel["assay"], "output_type": str(output),
+            "portal": source, "accession": name, "assay": assay_of(channel), "output_type": str(output),
             "organism": channel["organism"], "ontology_curie": channel["ontology_curie"],
             "biosample": channel["biosample_name"], "life_stage": channel["life_stage"],
             "strand": None if both else channel["strand"], "replicate": replicate,
             "target": channel["target"], "url": f"{PLANNED}:{name}.{extension}", "status": PLANNED,
         }  # fmt: skip
+
+
+def assay_of(channel: Mapping[str, Any]) -> str:
+    """Assay of a channel; that of a genetically modified line says so, because it is a track of its own."""
+    _, modified, how = channel["name"].removesuffix(f" {channel['strand']}").partition(MODIFIED)
+    return f"{channel['assay']}{modified}{how}"
 
 
 def named_files(settings: Config) -> Iterator[dict[str, Any]]:
@@ -127,5 +134,5 @@ def _tables(settings: Config) -> Sequence[tuple[str, str, str]]:
 def _single(accession: str, role: str, organism: str) -> dict[str, Any]:
     return {
         "portal": PLANNED, "accession": accession, "output_type": role, "organism": organism,
-        "url": f"{PLANNED}:{accession}.{EXTENSIONS[role]}", "status": PLANNED,
+        "url": f"{PLANNED}:{role}.{EXTENSIONS[role]}", "status": PLANNED,
     }  # fmt: skip
