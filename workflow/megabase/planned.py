@@ -42,7 +42,6 @@ FILES: tuple[tuple[OutputType, str, int, str], ...] = (
     (OutputType.SPLICE_JUNCTIONS, "", 2, "SJ.out.tab.gz"),
 )
 BOTH_STRANDS = (OutputType.CAGE, OutputType.SPLICE_SITE_USAGE, OutputType.SPLICE_JUNCTIONS)  # in one file
-MODIFIED = " genetically modified "  # in the name of a published track
 GENOME_ROLES = {"fasta": "genome", "genes": "genes", "regions": "regions", "blacklist": "regions"}
 EXTENSIONS = {
     "genome": "fa.gz", "genes": "gtf.gz", "regions": "bed.gz", "splits": "bed.gz", "variants": "vcf.gz",
@@ -100,9 +99,12 @@ def files_of(channel: Mapping[str, Any], number: int) -> Iterator[dict[str, Any]
 
 
 def assay_of(channel: Mapping[str, Any]) -> str:
-    """Assay of a channel; that of a genetically modified line says so, because it is a track of its own."""
-    _, modified, how = channel["name"].removesuffix(f" {channel['strand']}").partition(MODIFIED)
-    return f"{channel['assay']}{modified}{how}"
+    """Assay of a channel, with what a track's name tells of its line behind the target.
+
+    A line that was modified, or expresses a tagged protein, has a track of its own beside the plain one.
+    """
+    how = channel["name"].partition(f"{channel['assay']} {channel['target']}")[2]
+    return f"{channel['assay']}{how}"
 
 
 def named_files(settings: Config) -> Iterator[dict[str, Any]]:
