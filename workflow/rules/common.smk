@@ -8,12 +8,14 @@ from megabase.plan import (
     SCORING_PRIORITY,
     TRAINING_PRIORITY,
     Plan,
+    collect_rarely,
     files_folder,
     genomes_folder,
     stores_folder,
 )
 from megabase.spec import TRACK_OUTPUTS
 
+collect_rarely()
 try:
     plan = Plan(config, ", ".join(map(str, workflow.configfiles)) or "config")
 except FileError as error:
