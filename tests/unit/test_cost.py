@@ -51,6 +51,17 @@ def test_hours_agree_with_what_is_published(config: Config) -> None:
     assert 0.3 < hours["teachers: 1 of fold0"] * 989 * 0.3 / (2048 * 61.5) < 0.6
 
 
+def test_the_page_tells_these_figures(config: Config, root: Path) -> None:
+    widths = dict(zip(PUBLISHED_CHANNELS, (667, 546, 12, 305, 167, 1116, 1617, 28, 5, 734, 734), strict=True))
+    found = stages(config, widths)
+    page = (root / "docs/scaling.md").read_text(encoding="utf-8")
+    groups = [found[:4], found[4:5], found[5:6], found[6:7], found[7:8], found[8:11], found]
+    for group in groups:
+        flop = sum(stage.flop for stage in group)
+        hours = flop / (989e12 * 0.3) / 3600
+        assert f"| {flop / 1e15:,.0f} | {hours:,.0f} |" in page, (group, flop, hours)
+
+
 def test_evaluation_and_scores(config: Config) -> None:
     once, found = forward_flop(Sizes.preset("alphagenome"), MEGABASE), by_name(config)
     windows = 4 * (6938 + 6172)  # an eighth of the windows of both organisms, for every fold teacher
