@@ -20,6 +20,7 @@ from megabase.spec import MANIFEST_COLUMNS, TRACK_OUTPUTS
 
 METADATA = "portals/benchmarks/alphagenome/OutputMetadataResponse_ORGANISM_{}.textproto.gz"
 DRY_RUN = "snakemake -n --configfile config/alphagenome.yaml"
+ARGUMENT = 131_072  # bytes that Linux takes in one argument, as which a job's command is given to its shell
 MANIFEST = "resources/manifests/alphagenome.tsv"
 
 
@@ -158,10 +159,12 @@ def test_look_ups_grow_with_the_release(checkout: Path, root: Path, monkeypatch:
 @pytest.mark.slow
 def test_the_whole_graph_in_under_a_minute(planned: list[dict[str, Any]], shell) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = shell(DRY_RUN)
+    result = shell(f"{DRY_RUN} --printshellcmds")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     jobs = jobs_of(result.stdout)
     check_models(jobs)
     assert jobs["fetch_source"] == len(planned) > 25_000 and jobs["normalize_track"] > 4_000
+    commands = re.findall(r"^Shell command: .*$|^\s+megabase .*$", result.stdout, re.M)
+    assert len(commands) > 34_000 and max(map(len, commands)) < ARGUMENT
     assert after.ru_utime - before.ru_utime < 60  # seconds of the processor: other work does not count
