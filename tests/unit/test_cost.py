@@ -129,6 +129,16 @@ def test_settings_that_do_not_fit(cost: dict[str, Any], words: str, values: dict
         load_config(values | {"cost": cost}, "c.yaml")
 
 
+def test_sizes_that_no_network_has(values: dict[str, Any]) -> None:
+    for overrides, words in (
+        ({"blocks": 3}, "sizes .'blocks'. are unknown"),
+        ({"tower_blocks": 0}, "at least 1"),
+    ):
+        values["model"]["overrides"] = overrides
+        with pytest.raises(FileError, match=rf"model\.overrides: .*{words}"):
+            stages(load_config(values, "c.yaml"), PUBLISHED_CHANNELS)
+
+
 def row(accession: str, output: str, strand: str | None, term: str, organism: str = "x") -> dict[str, Any]:
     return dict.fromkeys(MANIFEST_COLUMNS) | {
         "portal": "p", "accession": accession, "output_type": output, "organism": organism, "strand": strand,

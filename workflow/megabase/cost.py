@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from megabase.config import Config, TrainSettings, load_config
+from megabase.files import FileError
 from megabase.model.flops import forward_flop, training_flop
 from megabase.model.sizes import PUBLISHED_CHANNELS, Sizes
 from megabase.plan import Plan
@@ -85,11 +86,17 @@ def _channels_of(kind: Kind, groups: Iterable[Iterable[Mapping[str, str | None]]
 
 
 def stages(settings: Config, widths: Mapping[str, int]) -> list[Stage]:
-    """Stages that run the network, in the order of the graph of jobs. widths: channels by output type."""
+    """Stages that run the network, in the order of the graph of jobs. widths: channels by output type.
+
+    FileError for sizes that no network can have.
+    """
     if not widths:
         return []
     overrides = {"n_organisms": len(settings.organisms)} | settings.model.overrides
-    sizes = Sizes.preset(settings.model.preset, widths, **overrides)
+    try:
+        sizes = Sizes.preset(settings.model.preset, widths, **overrides)
+    except ValueError as error:
+        raise FileError(f"model.overrides: {error}") from None
     return [
         *_training(settings, sizes),
         *_evaluation(settings, sizes),

@@ -18,13 +18,12 @@ from megabase.spec import TRACK_OUTPUTS
 collect_rarely()
 try:
     plan = Plan(config, ", ".join(map(str, workflow.configfiles)) or "config")
+    if workflow.is_main_process and workflow.output_settings.dryrun:
+        print(told(plan), file=sys.stderr)
 except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
-
-if workflow.is_main_process and workflow.output_settings.dryrun:
-    print(told(plan), file=sys.stderr)
 
 
 onstart:
