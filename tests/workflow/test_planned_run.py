@@ -156,6 +156,17 @@ def test_look_ups_grow_with_the_release(checkout: Path, root: Path, monkeypatch:
     assert counts[1] < 2.1 * counts[0] and counts[2] < 2.1 * counts[1], counts
 
 
+def test_the_estimate_is_no_setting_of_a_result(
+    checkout: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout)
+    values = yaml.safe_load((root / "config/config.yaml").read_text())
+    plain, other = Plan(values, "c.yaml"), Plan(values | {"cost": {"share": 0.5}}, "c.yaml")
+    assert plain.report_settings() == other.report_settings()
+    changed = Plan(values | {"seed": 1}, "c.yaml")
+    assert plain.report_settings() != changed.report_settings()
+
+
 @pytest.mark.slow
 def test_the_whole_graph_in_under_a_minute(planned: list[dict[str, Any]], shell) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

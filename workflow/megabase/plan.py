@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megabase.config import Config, is_vcf_path, load_config, section_json
+from megabase.config import Config, CostSettings, is_vcf_path, load_config, section_json
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
 from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
@@ -278,6 +278,10 @@ class Plan:
         """Results of every benchmark: the student and the plain baselines."""
         models = [*self.scoring_models(), "baselines"]
         return [f"<results>/benchmarks/{name}/{m}.tsv" for name in self.settings.benchmarks for m in models]
+
+    def report_settings(self) -> str:
+        """The whole config but what a GPU does in an hour, which changes no result."""
+        return section_json(self.settings.model_copy(update={"cost": CostSettings()}))
 
     def explanations(self) -> list[str]:
         """The variant that the report explains."""
