@@ -12,8 +12,10 @@ import pytest
 
 from megabase import folds
 from megabase.cli import main
-from megabase.options import folder_of, genomes_of, optional, rows_of
+from megabase.options import folder_of, genomes_of, optional, rows_of, tracks_of
 from megabase.plan import Plan
+from megabase.sources.groups import Sheet
+from megabase.sources.manifest import read_manifest
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -87,3 +89,15 @@ def test_paths_of_splits_may_hold_spaces(tmp_path: Path, monkeypatch: pytest.Mon
     settings = '{"schemes": {"all": {"valid": [], "test": []}}}'
     assert call(monkeypatch, "assign-folds", "g", *given, "--settings", settings, "-o", str(tmp_path)) == 0
     assert seen == beds
+
+
+def test_tracks_of_a_manifest_are_those_that_the_workflow_makes(root: Path) -> None:
+    manifest = str(root / "resources/manifests/demo.tsv")
+    found = tracks_of([Path("results/tracks/alpha")], manifest)
+    sheet = Sheet(read_manifest(manifest).to_dicts(), manifest)
+    assert [str(path) for path in found] == sheet.track_folders("alpha", "results/tracks")
+    assert len(found) > 10 and found[-1] == Path("results/tracks/alpha/splicing")
+    given = [Path("a"), Path("b")]
+    assert tracks_of(given, "") == given
+    with pytest.raises(ValueError, match="2 folders and a manifest; with --manifest give one"):
+        tracks_of(given, manifest)

@@ -22,6 +22,8 @@ RULES = {
 COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
 BESIDE_RULES = {
     "list-sources",
+    "plan-sources",
+    "estimate-cost",
     "query-scores",
     "import-checkpoint",
     "predict",

@@ -36,12 +36,14 @@ from megabase.options import (
     Scheme,
     Seed,
     Settings,
+    TracksManifest,
     begin,
     folder_of,
     genomes_of,
     optional,
     prepared_device,
     rows_of,
+    tracks_of,
 )
 
 app = typer.Typer(
@@ -159,13 +161,17 @@ def normalize_splicing(
 
 @app.command()
 def list_tracks(
-    tracks: Paths, organism: Annotated[str, typer.Option(help="organism of the tracks")], output: Output
+    tracks: Paths,
+    organism: Annotated[str, typer.Option(help="organism of the tracks")],
+    output: Output,
+    manifest: TracksManifest = "",
 ) -> None:
     """Write the track table of an organism: every channel, in channel order."""
     from megabase.tracks import table
 
     logs.start("list-tracks")
-    table.list_tracks([path / "track.json" if path.is_dir() else path for path in tracks], organism, output)
+    found = tracks_of(tracks, manifest)
+    table.list_tracks([path / "track.json" if path.is_dir() else path for path in found], organism, output)
 
 
 @app.command()
@@ -192,13 +198,14 @@ def write_shards(
     table: Annotated[Path, typer.Option(help="track table made by list-tracks")],
     genome: GenomeFolder,
     output: Output,
+    manifest: TracksManifest = "",
     settings: Settings = "",
 ) -> None:
     """Write the training store of an organism."""
     from megabase.shards import writer
 
     given = begin("write-shards", config.ShardSettings, settings)
-    writer.write_shards(table, tracks, folder_of(genome), output, given)
+    writer.write_shards(table, tracks_of(tracks, manifest), folder_of(genome), output, given)
 
 
 @app.command()

@@ -38,6 +38,27 @@ def list_sources(
     listing.list_sources(tables, output, data=data)
 
 
+def plan_sources(
+    config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
+    output: Output,
+    metadata: Metadata,
+) -> None:
+    """Write a manifest of the published size without any real file: for dry runs and the cost of a run."""
+    from megabase import planned
+
+    logs.start("plan-sources")
+    planned.plan_sources(config, output, metadata=named_paths(metadata))
+
+
+def estimate_cost(
+    config: Annotated[Path, typer.Argument(help="config file")],
+) -> None:
+    """Print the operations and GPU hours that a run will cost, by stage: an estimate."""
+    from megabase import cost
+
+    sys.stdout.write(f"{cost.estimate_cost(config)}\n")
+
+
 def query_scores(
     scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
     variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
@@ -127,4 +148,12 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
     return [name.strip() for value in values or () for name in value.split(",") if name.strip()] or None
 
 
-FOR_PEOPLE = (list_sources, query_scores, import_checkpoint, predict, document_config)
+FOR_PEOPLE = (
+    list_sources,
+    plan_sources,
+    estimate_cost,
+    query_scores,
+    import_checkpoint,
+    predict,
+    document_config,
+)

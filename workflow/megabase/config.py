@@ -260,6 +260,24 @@ class ReportSettings(Section):
     ism_width: Positive = Field(128, description="bases of the in-silico mutagenesis logo")
 
 
+class CostSettings(Section):
+    """What a GPU does in an hour, to tell the cost of a run before it starts: an estimate."""
+
+    gpu: str = Field("H100", description="name of the GPU")
+    peak_tflops: float = Field(
+        989.0, gt=0, description="its limit, 10^12 operations a second (H100: bfloat16, dense)"
+    )
+    share: float = Field(
+        0.3, gt=0, le=1, description="share of the limit that is reached (0.29: the published student)"
+    )
+    windows: dict[str, Positive] = Field(
+        {}, description="windows by organism; where none are given, evaluation is told per 1,000 windows"
+    )
+    variants: dict[str, Positive] = Field(
+        {}, description="variants by set; where neither this nor max_variants is given: per 1,000 variants"
+    )
+
+
 class Config(Section):
     """The whole of config/*.yaml."""
 
@@ -279,6 +297,7 @@ class Config(Section):
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
+    cost: CostSettings = Field(default_factory=CostSettings, description="estimate of GPU hours")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
@@ -309,6 +328,9 @@ class Config(Section):
                 raise ValueError(f"variants.{name}: vcf is not given and no benchmark has this name")
         for name in self.benchmarks:
             self._check_shared_scores(name)
+        for key, names in (("windows", self.organisms), ("variants", self.variant_sets)):
+            if unknown := sorted(set(getattr(self.cost, key)) - set(names)):
+                raise ValueError(f"cost.{key}: {', '.join(unknown)} is not one of {names}")
         if self.report.explain is not None and self.report.explain not in self.variant_sets:
             raise ValueError(f"report.explain: {self.report.explain} is not one of {self.variant_sets}")
         return self

@@ -35,7 +35,7 @@ alone, nothing of the demo's is merged into it:
 
 The file names what is computed; cores, memory and partitions belong to the profile (`profiles/`). An
 unknown key stops the run before any work, with the nearest valid name. A change reruns what depends on it
-and nothing else.
+and nothing else. A dry run (`snakemake -n`) tells what it will cost ([docs/scaling.md](../docs/scaling.md)).
 """
 
 

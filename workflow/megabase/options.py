@@ -19,6 +19,9 @@ GenesFolder = Annotated[
 ]
 GenomesFolder = Annotated[Path, typer.Option(help="folder that holds a genome folder for every organism")]
 Manifest = Annotated[Path, typer.Option(help="manifest of the release; tells what each file is")]
+TracksManifest = Annotated[
+    str, typer.Option("--manifest", help="take the tracks of its groups, in the folder of an organism given")
+]
 Model = Annotated[Path, typer.Option(help="model folder")]
 Intervals = Annotated[Path, typer.Option(help="windows by fold, made by assign-folds")]
 Folds = Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `folds`")]
@@ -81,6 +84,24 @@ def rows_of(paths: list[Path], manifest: Path) -> list[dict]:
 
     sheet = Sheet(read_manifest(manifest).to_dicts(), str(manifest))
     return [sheet.row_at(path) for path in paths]
+
+
+def tracks_of(paths: list[Path], manifest: str) -> list[Path]:
+    """Track folders: those given, or, with a manifest, those of its groups in the one folder of an organism.
+
+    The second form is the workflow's: a release has thousands of tracks, more than a command line can hold.
+    """
+    from megabase.sources.groups import Sheet
+    from megabase.sources.manifest import read_manifest
+
+    if not manifest:
+        return paths
+    if len(paths) > 1:
+        raise ValueError(
+            f"{len(paths)} folders and a manifest; with --manifest give one, that of an organism"
+        )
+    sheet = Sheet(read_manifest(manifest).to_dicts(), manifest)
+    return [Path(folder) for folder in sheet.track_folders(paths[0].name, str(paths[0].parent))]
 
 
 def genomes_of(folder: Path, organisms: str) -> tuple[list[str], list[Path], list[Path | None]]:

@@ -7,15 +7,17 @@ Lists are empty where there is nothing to read.
 
 from __future__ import annotations
 
+import gc
+import inspect
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megabase.config import Config, is_vcf_path, load_config, section_json
+from megabase.config import Config, CostSettings, is_vcf_path, load_config, section_json
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
-from megabase.sources.manifest import read_manifest
+from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
 
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
 DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
@@ -24,6 +26,15 @@ DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
 TRAINING_PRIORITY = 100  # the way to the scores: the ensemble, the student
 FOLD_PRIORITY = 50  # long, but nothing long waits for it
 SCORING_PRIORITY = 20  # a chain of jobs, before single ones (evaluations, baselines: 0)
+
+
+def collect_rarely() -> None:
+    """Let Python look for dead cycles every 100,000 new objects rather than every 700.
+
+    A graph of tens of thousands of jobs is millions of objects that all live on: looking through them takes a
+    fifth of the time of `snakemake -n`, and finds nothing.
+    """
+    gc.set_threshold(100_000, 20, 20)
 
 
 class Plan:
@@ -53,6 +64,14 @@ class Plan:
         for name, benchmark in self.settings.benchmarks.items():
             yield from ((f"benchmarks.{name}.tables", accession) for accession in benchmark.tables)
 
+    def refuse_planned(self) -> None:
+        """FileError if files of the release are only planned: such a manifest is good for dry runs."""
+        if planned := [row["accession"] for row in self.sheet.rows if is_planned(row)]:
+            raise FileError(
+                f"{self.manifest}: {len(planned)} of {len(self.sheet.rows)} files are planned, not found, "
+                f"such as {planned[0]}; it serves dry runs, {HOW_TO_LIST}"
+            )
+
     def demo_files(self) -> list[str]:
         """Files that `simulate_demo` makes: those that the demo's manifest refers to."""
         return Sheet(read_manifest(DEMO_MANIFEST).to_dicts(), DEMO_MANIFEST).products(DEMO_FOLDER)
@@ -71,17 +90,16 @@ class Plan:
         """The file on this machine that a manifest row copies, if it is one."""
         return self.sheet.local(_file(wildcards))
 
-    def source_url(self, wildcards: Any) -> str:
-        """URL of a file, with the folder of data filled in."""
-        return self.sheet.url(_file(wildcards))
+    def source_options(self, wildcards: Any) -> str:
+        """URL of a file, with the folder of data filled in, and the MD5 and size that the manifest states.
 
-    def source_md5(self, wildcards: Any) -> str:
-        """MD5 that the manifest states of a file, empty where it is unknown."""
-        return self.sheet.row_at(_file(wildcards))["md5"] or ""
-
-    def source_size(self, wildcards: Any) -> str:
-        """Bytes that the manifest states of a file, empty where they are unknown."""
-        return str(self.sheet.row_at(_file(wildcards))["size"] or "")
+        As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has
+        tens of thousands of files.
+        """
+        key = _file(wildcards)
+        row = self.sheet.row_at(key)
+        known = [f"--{name}={row[name]}" for name in ("md5", "size") if row[name]]
+        return shlex.join([self.sheet.url(key), *known])
 
     # Genomes
 
@@ -261,10 +279,19 @@ class Plan:
         models = [*self.scoring_models(), "baselines"]
         return [f"<results>/benchmarks/{name}/{m}.tsv" for name in self.settings.benchmarks for m in models]
 
+    def report_settings(self) -> str:
+        """The whole config but what a GPU does in an hour, which changes no result."""
+        return section_json(self.settings.model_copy(update={"cost": CostSettings()}))
+
     def explanations(self) -> list[str]:
         """The variant that the report explains."""
         sets = [self.settings.report.explain] if self.settings.report.explain else []
         return [f"<results>/explanations/{name}/{m}.json" for name in sets for m in self.scoring_models()]
+
+
+for _lookup in vars(Plan).values():
+    if inspect.isfunction(_lookup):  # Snakemake asks for it five times a job: made once, it is there
+        _lookup.__signature__ = inspect.signature(_lookup)
 
 
 def _file(wildcards: Any) -> str:

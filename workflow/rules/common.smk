@@ -2,23 +2,35 @@
 import sys
 
 from megabase.config import section_json
+from megabase.cost import told
 from megabase.files import FileError
 from megabase.plan import (
     SCORING_PRIORITY,
     TRAINING_PRIORITY,
     Plan,
+    collect_rarely,
     files_folder,
     genomes_folder,
     stores_folder,
 )
 from megabase.spec import TRACK_OUTPUTS
 
+collect_rarely()
 try:
     plan = Plan(config, ", ".join(map(str, workflow.configfiles)) or "config")
+    if workflow.is_main_process and workflow.output_settings.dryrun:
+        print(told(plan), file=sys.stderr)
 except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
+
+
+onstart:
+    try:
+        plan.refuse_planned()
+    except FileError as error:
+        sys.exit(f"error: {error}")
 
 
 wildcard_constraints:

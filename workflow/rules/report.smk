@@ -37,7 +37,7 @@ rule plot_report:
         runtime="1h",
     params:
         results=subpath(input.folds, ancestor=2),
-        settings=section_json(settings),
+        settings=plan.report_settings(),
     shell:
         "megabase plot-report {params.results:q} --manifest {input.manifest:q} --settings {params.settings:q} "
         "-o {output.page:q} &> {log:q}"

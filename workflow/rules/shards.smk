@@ -42,7 +42,9 @@ rule write_shards:
         mem="8GB",
         runtime="12h",
     params:
+        folder=subpath(input.table, parent=True),
+        manifest=plan.manifest,
         settings=section_json(settings.shards),
     shell:
-        "megabase write-shards {input.tracks:q} --table {input.table:q} --genome {input.genome:q} "
+        "megabase write-shards {params.folder:q} --manifest {params.manifest:q} --table {input.table:q} --genome {input.genome:q} "
         "--settings {params.settings:q} -o {output.store:q} &> {log:q}"

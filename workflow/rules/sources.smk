@@ -32,8 +32,6 @@ rule fetch_source:
         mem="1GB",
         runtime="12h",
     params:
-        url=plan.source_url,
-        md5=plan.source_md5,
-        size=plan.source_size,
+        source=plan.source_options,
     shell:
-        "megabase fetch-source {params.url:q} --md5={params.md5:q} --size={params.size:q} -o {output.file:q} &> {log:q}"
+        "megabase fetch-source {params.source} -o {output.file:q} &> {log:q}"

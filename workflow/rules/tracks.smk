@@ -84,5 +84,9 @@ rule list_tracks:
     resources:
         mem="2GB",
         runtime="30m",
+    params:
+        folder=subpath(output.table, parent=True),
+        manifest=plan.manifest,
     shell:
-        "megabase list-tracks {input.tracks:q} --organism {wildcards.organism} -o {output.table:q} &> {log:q}"
+        "megabase list-tracks {params.folder:q} --manifest {params.manifest:q} --organism {wildcards.organism} "
+        "-o {output.table:q} &> {log:q}"

@@ -23,7 +23,7 @@ from megabase import __version__
 from megabase.files import FileError, atomic_path
 from megabase.logs import LOGGER, progress
 from megabase.seeds import generator
-from megabase.sources.manifest import local_path, md5_of
+from megabase.sources.manifest import HOW_TO_LIST, PLANNED, local_path, md5_of
 
 RETRY_STATUS = (408, 425, 429, 500, 502, 503, 504)
 MAX_WAIT = 300.0  # seconds, however long a server asks for
@@ -52,6 +52,8 @@ def fetch_source(
     try:
         if url.startswith(("http://", "https://")):
             return _fetch_remote(url, output, md5, size, attempts, backoff)
+        if url.startswith(f"{PLANNED}:"):
+            raise FileError(f"{url}: is planned, nobody has found the file yet; {HOW_TO_LIST}")
         return _fetch_local(local_path(url), output, md5, size)
     except OSError as error:
         if error.errno != errno.ENOSPC:

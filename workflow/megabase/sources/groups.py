@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def safe_name(*parts: str) -> str:
 
 def file_key(path: str | Path) -> str:
     """`{portal}/{file}`, the end of a raw file's path, whatever folder the results are in."""
-    return "/".join(Path(path).parts[-2:])
+    return "/".join(str(path).rsplit("/", 2)[-2:])  # a release asks this once a file and more: no Path
 
 
 def track_groups(rows: Iterable[Row], organism: str, output_type: str) -> dict[str, list[dict[str, Any]]]:
@@ -54,7 +55,7 @@ def track_groups(rows: Iterable[Row], organism: str, output_type: str) -> dict[s
         if row["organism"] == organism and row["output_type"] == output_type:
             found.setdefault(group_key(row), []).append(dict(row))
     plain = {key: safe_name(key[0], key[1], key[3]) for key in found}
-    shared = {name for name in plain.values() if list(plain.values()).count(name) > 1}
+    shared = {name for name, count in Counter(plain.values()).items() if count > 1}
     named = {
         name if name not in shared else f"{name}.{hash_json(key)[:8]}": rows
         for (key, name), rows in zip(plain.items(), found.values(), strict=True)
@@ -69,8 +70,8 @@ class Sheet:
         """`rows` of a manifest, its name for messages, and the folder that `{data}` in a URL stands for."""
         self.rows = [dict(row) for row in rows]
         self.manifest, self.data = manifest, data
-        self._by_accession = {row["accession"]: row for row in self.rows}
-        self._by_file = {file_key(raw_path(row)): row for row in self.rows}
+        self._files = {row["accession"]: file_key(raw_path(row)) for row in self.rows}
+        self._by_file = {self._files[row["accession"]]: row for row in self.rows}
         self._by_kind: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in self.rows:
             self._by_kind.setdefault((row["organism"], row["output_type"]), []).append(row)
@@ -94,13 +95,13 @@ class Sheet:
 
     def file(self, accession: str) -> str:
         """`{portal}/{file}` of an accession; FileError names an unknown one and the nearest known one."""
-        if accession not in self._by_accession:
-            near = difflib.get_close_matches(accession, self._by_accession, n=1, cutoff=0.0)
+        if accession not in self._files:
+            near = difflib.get_close_matches(accession, self._files, n=1, cutoff=0.0)
             hint = f" (nearest: {near[0]})" if near else ""
             raise FileError(
                 f"{self.manifest}: no row has accession {accession!r}{hint}; correct the one or the other"
             )
-        return file_key(raw_path(self._by_accession[accession]))
+        return self._files[accession]
 
     def groups(self, organism: str, output_type: str) -> dict[str, list[dict[str, Any]]]:
         """Rows of each track group of an organism and output type, by the group's name."""

@@ -21,7 +21,9 @@ from megabase.spec import MANIFEST_COLUMNS, MANIFEST_ROLES, STRANDS, OutputType
 
 REQUIRED = ("portal", "accession", "output_type", "organism", "url")
 KINDS = (*(str(output) for output in OutputType), *MANIFEST_ROLES)
-SCHEMES = ("http", "https", "file")
+PLANNED = "planned"  # scheme of the URL of a file that nobody has found yet (`megabase.planned`)
+HOW_TO_LIST = "make the manifest of real files with `megabase list-sources`"
+SCHEMES = ("http", "https", "file", PLANNED)
 SCHEMA = {name: pl.Int64 if name == "size" else pl.String for name in MANIFEST_COLUMNS}
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -47,7 +49,10 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
 def read_rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     """(line number, row by column name) of a manifest TSV whose fields are not yet checked."""
     if not path.exists():
-        raise FileError(f"{path}: manifest not found; write one with `megabase list-sources`")
+        raise FileError(
+            f"{path}: manifest not found; `megabase list-sources` makes it, or, for a dry run before its "
+            "files are listed, `megabase plan-sources`"
+        )
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     data = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not data:
@@ -107,9 +112,14 @@ def _check_url(url: str) -> str | None:
         return None
     if not found or scheme not in SCHEMES:
         return f"url {url!r} is not http(s)://..., file:... or {{data}}/... (gs and s3 have https addresses)"
-    if scheme != "file" and not urlsplit(url).netloc:
+    if scheme in ("http", "https") and not urlsplit(url).netloc:
         return f"url {url!r} names no host"
     return None
+
+
+def is_planned(row: Mapping[str, Any]) -> bool:
+    """Whether a row stands for a file that nobody has found yet."""
+    return str(row["url"]).startswith(f"{PLANNED}:")
 
 
 def _check_unique(path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
