@@ -83,11 +83,12 @@ def test_a_step_is_what_torch_counts(recompute: int) -> None:
         found = model(sequence, organism)
         sum(v.sum() for values in found.values() for v in values.values()).backward()
     once, told = forward_flop(sizes, 2048), training_flop(sizes, 2048, recompute_bases=recompute)
-    if recompute:  # torch stops the repetition of a block before its last product, whose result is not needed
-        assert 3 * once < counter.get_total_flops() <= told
+    count = counter.get_total_flops()  # row attention repeats a little of itself for its gradient
+    if recompute:  # and torch may stop the repetition of a block before its last product, which nothing needs
+        assert 3 * once < count <= 1.005 * told
     else:
-        assert told == 3 * once  # row attention repeats a little of itself for its gradient
-        assert counter.get_total_flops() == pytest.approx(told, rel=0.005)
+        assert told == 3 * once
+        assert count == pytest.approx(told, rel=0.005)
 
 
 def test_a_window_that_no_network_takes_is_refused() -> None:
