@@ -154,6 +154,10 @@ class TrainSettings(Section):
         description="activations of levels up to this many bases a position, and the heads, are computed "
         "again for the gradient instead of kept (memory for time); 0: none",
     )
+    compile: bool = Field(
+        False,
+        description="attention by torch.compile: pays from windows of 131,072 bp; needs a C++ compiler",
+    )
     sequence_ranks: Positive = Field(
         1,
         description="processes of torchrun that share a window (sequence parallel)",

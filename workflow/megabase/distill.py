@@ -211,6 +211,8 @@ def _distill(
     if settings.start == "teacher":
         student.load_state_dict(load_model(teachers[0])[0].state_dict())
     resident = make_model(setup.channels, sizes, seed).to(device) if several else None
+    for network in filter(None, (*loaded, resident)):
+        network.compile_attention(settings.compile)
     targets_of = Ensemble(loaded, settings, seed, layout, resident)
     return run(
         setup, student, targets_of, settings, output, description,

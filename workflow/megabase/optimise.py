@@ -118,6 +118,7 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
         weights=settings.loss_weights, layout=model.layout,
     )  # fmt: skip
     model.recompute(settings.recompute_bases)
+    model.compile_attention(settings.compile)
     if not settings.recompute_bases:
         return loss_of(model(sequence, batch.organism, splice_positions=positions))
 

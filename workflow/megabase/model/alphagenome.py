@@ -13,7 +13,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from megabase.model.attention import TransformerTower
+from megabase.model.attention import MHABlock, TransformerTower
 from megabase.model.convolution import SequenceDecoder, SequenceEncoder, StandardizedConv1D
 from megabase.model.heads import (
     JunctionHead,
@@ -98,6 +98,15 @@ class AlphaGenome(Sharded):
         for module in self.modules():
             if isinstance(module, StandardizedConv1D):
                 module.constants.keep(on)
+
+    def compile_attention(self, on: bool = True) -> None:
+        """Attention by torch.compile: worth its half minute of compiling for windows from 131,072 bp.
+
+        ValueError, when it is first used, where there is no C++ compiler.
+        """
+        for module in self.modules():
+            if isinstance(module, MHABlock):
+                module.compiled = on
 
     def encode(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[B, S, 4] -> (128-bp tokens [B, C, T], skips at 1, 2, ..., 64 bp, each [B, C_i, S / 2**i])."""

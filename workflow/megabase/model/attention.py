@@ -7,7 +7,10 @@ heads) with rotary positions, a bias from the pair stack, and a soft cap on the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,27 @@ from megabase.parallel import Sharded
 from megabase.spec import TOKEN
 
 SOFT_CAP = 5.0
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """q [B, t, H, C], k [B, T, C], v [B, T, V], bias [B, H, q, Q] -> [B, t, H, V]; t, q: this rank's.
+
+    The soft cap applies to the logits after the bias; logits and softmax are float32.
+    """
+    logits = torch.einsum("bqhc,bkc->bhqk", q, k).float() / math.sqrt(q.shape[-1])
+    blocks = logits.unflatten(-1, (-1, TOKENS_PER_BIN)).unflatten(2, (-1, TOKENS_PER_BIN))
+    blocks = blocks + bias.float()[:, :, :, None, :, None]
+    logits = SOFT_CAP * torch.tanh(blocks.flatten(-2).flatten(2, 3) / SOFT_CAP)
+    return torch.einsum("bhqk,bkv->bqhv", logits.softmax(-1).to(v.dtype), v)
+
+
+@cache
+def compiled_attend() -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """`attend` by torch.compile: the passes over the logits become one. ValueError without a compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"train.compile: torch.compile needs a C++ compiler, and {compiler} is not found")
+    return torch.compile(attend, dynamic=False)
 
 
 class AttentionBiasBlock(nn.Module):
@@ -54,17 +78,7 @@ class MHABlock(Sharded):
         self.linear_embedding = Linear(heads * sizes.value_channels, sizes.trunk)
         self.rms_batch_norm_1 = RMSBatchNorm(sizes.trunk)
         self.dropout = nn.Dropout(sizes.dropout)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """q [B, t, H, C], k [B, T, C], v [B, T, V], bias [B, H, q, Q] -> [B, t, H, V]; t, q: this rank's.
-
-        The soft cap applies to the logits after the bias; logits and softmax are float32.
-        """
-        logits = torch.einsum("bqhc,bkc->bhqk", q, k).float() / math.sqrt(q.shape[-1])
-        blocks = logits.unflatten(-1, (-1, TOKENS_PER_BIN)).unflatten(2, (-1, TOKENS_PER_BIN))
-        blocks = blocks + bias.float()[:, :, :, None, :, None]
-        logits = SOFT_CAP * torch.tanh(blocks.flatten(-2).flatten(2, 3) / SOFT_CAP)
-        return torch.einsum("bhqk,bkv->bqhv", logits.softmax(-1).to(v.dtype), v)
+        self.compiled = False
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """[B, T, C] -> [B, T, C]; bias [B, heads, Q, Q]."""
@@ -75,7 +89,8 @@ class MHABlock(Sharded):
         cos, sin = rope_angles(positions, k.shape[-1], self.max_position)
         q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin)
         k, v = self.layout.gather(k, 1), self.layout.gather(v, 1)
-        y = self.linear_embedding(self.attend(q, k, v, bias).flatten(-2))
+        attention = compiled_attend() if self.compiled else attend
+        y = self.linear_embedding(attention(q, k, v, bias).flatten(-2))
         return self.dropout(self.rms_batch_norm_1(y))
 
 
