@@ -170,6 +170,11 @@ class DistillSettings(TrainSettings):
     start: Literal["random", "teacher"] = Field(
         "random", description="weights that the student starts from; teacher: the first one's"
     )
+    spread: Literal["none", "variance"] = Field(
+        "none",
+        description="variance: the student also learns how far its teachers lie from it, an output that is "
+        "not published; none: the published student",
+    )
     mutation_rate: Fraction = Field(0.04, description="share of bases replaced by a random base")
     structural_rate: float = Field(1.0, ge=0, description="mean number of structural edits per 1,048,576 bp")
     structural_max: Positive = Field(20, description="longest insertion, deletion or inversion (bp)")

@@ -207,9 +207,10 @@ def _distill(
         output.name, setup.channels, scheme=ALL_FOLDS, seed=seed, window=fold_settings.window,
         settings={"distill": settings_of(settings), "model": info["settings"].get("model", {})},
     )  # fmt: skip
-    student = make_model(setup.channels, replace(sizes, dropout=settings.dropout), seed).to(device)
+    own = replace(sizes, dropout=settings.dropout, spread=settings.spread == "variance")
+    student = make_model(setup.channels, own, seed).to(device)
     if settings.start == "teacher":
-        student.load_state_dict(load_model(teachers[0])[0].state_dict())
+        student.load_state_dict(student.state_dict() | load_model(teachers[0])[0].state_dict())
     resident = make_model(setup.channels, sizes, seed).to(device) if several else None
     targets_of = Ensemble(loaded, settings, seed, layout, resident)
     return run(

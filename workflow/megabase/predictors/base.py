@@ -66,6 +66,11 @@ def model_info(folder: str | Path) -> dict:
     return read_json(path, "model")["info"]
 
 
+def gives_spread(predictor: Any) -> bool:
+    """Whether a predictor can be asked `predict_with_spread`."""
+    return bool(getattr(predictor, "gives_spread", False))
+
+
 def max_shift_of(info: Mapping[str, Any]) -> int:
     """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
     return max(

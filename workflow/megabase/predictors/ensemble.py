@@ -86,6 +86,7 @@ class EnsemblePredictor:
             raise ValueError(f"{name}: an ensemble without members")
         self.name, self.members, self.info = name, list(members), info or {}
         self.window, self.organisms = members[0].window, list(members[0].organisms)
+        self.gives_spread = len(members) > 1
         self.selects_channels = all(getattr(m, "selects_channels", False) for m in members)
         for limit in ("max_sites", "site_threshold"):
             if hasattr(members[0], limit):
