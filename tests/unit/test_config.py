@@ -59,6 +59,25 @@ def test_models_without_held_out_windows_are_not_evaluated() -> None:
     assert config.evaluated_models == ["teacher-fold0-seed0"]
 
 
+def test_models_that_tell_a_spread() -> None:
+    assert load_config(values(), "c.yaml").uncertain_models == []
+    more = {"uncertainty": {"ensembles": ["all"]}, "student": {"distill": {"spread": "variance"}}}
+    assert load_config(values(**more), "c.yaml").uncertain_models == ["ensemble-all", "student-seed0"]
+    folds = FOLDS | {"schemes": FOLDS["schemes"] | {"all": {"valid": [], "test": []}}, "reserved": []}
+    config = load_config(values(folds=folds, student=more["student"]), "c.yaml")
+    assert config.uncertain_models == []  # no window to calibrate on
+    wrong = {
+        "fold0 has one teacher, wanted two: raise teachers.fold_seeds": values(
+            uncertainty={"ensembles": ["fold0"]}
+        ),
+        "fold9 is not in folds.schemes": values(uncertainty={"ensembles": ["fold9"]}),
+        "scheme all holds out no test fold": values(folds=folds, uncertainty={"ensembles": ["all"]}),
+    }
+    for message, given in wrong.items():
+        with pytest.raises(FileError, match=message):
+            load_config(given, "c.yaml")
+
+
 def test_benchmark_variants_have_the_benchmarks_scorers() -> None:
     config = load_config(values(), "c.yaml")
     assert config.variant_set("sign").vcf is None

@@ -50,17 +50,18 @@ def _positions() -> torch.Tensor:
 def test_predictions_and_spread_are_those_over_the_members(ensemble, members, codes) -> None:
     alone = [load_predictor(m).predict(codes, "toy", splice_positions=_positions()) for m in members]
     mean, spread = ensemble.predict_with_spread(codes, "toy", splice_positions=_positions())
-    plain = ensemble.predict(codes, "toy", splice_positions=_positions())
+    plain, rows = ensemble.predict(codes, "toy", splice_positions=_positions()), ensemble.tracks("toy")
     assert list(mean) == list(plain) == list(spread) == list(alone[0])
     for output in mean:
         for key in {finest(output), even_key(output)}:
             wanted = torch.stack([found[output][key] for found in alone]).mean(0)
             torch.testing.assert_close(mean[output][key], wanted, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(plain[output][key], mean[output][key], rtol=0, atol=0)
-        even = torch.stack([even_predictions(output, found[output]) for found in alone])
+        even = torch.stack([even_predictions(output, found[output], rows[output]) for found in alone])
         torch.testing.assert_close(spread[output], even.std(0), rtol=1e-3, atol=1e-6)
     assert mean[JUNCTIONS]["positions"].equal(alone[0][JUNCTIONS]["positions"])
-    logs = torch.stack([torch.log1p(found["atac"]["128bp"]) for found in alone])
+    unit = 128 * torch.tensor([row["nonzero_mean"] for row in rows["atac"]])
+    logs = torch.stack([torch.log1p(found["atac"]["128bp"] / unit) for found in alone])
     torch.testing.assert_close(spread["atac"], logs.std(0), rtol=1e-3, atol=1e-6)
     assert float(spread["atac"].max()) > 0
 
@@ -144,7 +145,7 @@ def test_members_that_are_gone_or_made_anew_are_refused(members, tmp_path) -> No
 
 def test_moments_of_many_members_are_numerically_sound() -> None:
     draws = 1e4 + torch.randn(50, 1, 3, 2, generator=torch.Generator().manual_seed(0))
-    found = Moments(spread=True)
+    found = Moments({OutputType.CONTACT_MAPS: []})
     for draw in draws:
         found.add({OutputType.CONTACT_MAPS: {"values": draw}})
     torch.testing.assert_close(found.deviations()["contact_maps"], draws.std(0), rtol=1e-3, atol=0)

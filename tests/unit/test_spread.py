@@ -18,7 +18,7 @@ from megabase.config import DistillSettings, TrainSettings
 from megabase.distill import distill_student
 from megabase.files import read_json, read_tsv
 from megabase.model import AlphaGenome, Sizes, load_model, to_haiku
-from megabase.model.even import even, even_key
+from megabase.model.even import even, even_key, even_unit
 from megabase.model.spread import FLOOR
 from megabase.objective import spread_losses
 from megabase.optimise import batch_loss, make_optimizer, train_step
@@ -98,11 +98,13 @@ def test_it_learns_how_far_known_teachers_lie_apart() -> None:
     batch = make_batch(model)
     positions, outputs = batch.targets["splice_positions"], model.sizes.outputs()
     with torch.no_grad():
+        for name, value in model.named_parameters():
+            value += 8 if name.endswith("learnt_scale") else 0  # signal well above 0, which it may not cross
         kept = model.embeddings(one_hot(batch.sequence), batch.organism, outputs)
         raw = model.predict_heads(kept, batch.organism, outputs, positions)
         units = model.unscale(raw, batch.organism)
     means = {o: model.track_mean(o) for o in outputs if o in TRACK_OUTPUTS}
-    known = {o: 0.05 * 1.5 ** torch.arange(model.sizes.channels[o]) for o in outputs}
+    known = {o: 0.02 * 1.5 ** torch.arange(model.sizes.channels[o]) for o in outputs}
     optimizer = torch.optim.Adam(model.spread.parameters(), lr=0.02)
     draws = torch_generator(0, "teachers")
     for step in range(200):
@@ -119,17 +121,19 @@ def test_it_learns_how_far_known_teachers_lie_apart() -> None:
         if output is JUNCTIONS:
             log = torch.where(raw[output]["mask"], log, torch.nan)
         ratio = (log.flatten(0, -2).nanmedian(0).values / 2).exp() / known[output]
-        assert 0.75 < float(ratio.log().mean().exp()) < 1.25, output
-        if output is not JUNCTIONS:  # of which there are tens of values a step
+        assert 0.75 < float(ratio.median()) < 1.25, output
+        if output is not JUNCTIONS:  # of which there are few, some of them always 0
             assert ((ratio > 0.6) & (ratio < 1.4)).all(), (output, ratio)
 
 
 def _teacher(output: OutputType, found: dict[str, Tensor], known: Tensor, draws: torch.Generator) -> Any:
-    """A teacher's prediction in the units of the tracks."""
-    value = even(output, found[even_key(output)])
+    """A teacher's prediction in the units of the tracks, whose means are 1."""
+    value = even(output, found[even_key(output)], torch.ones(()))
     drawn = value + known * torch.randn(value.shape, generator=draws)
     if OUTPUTS[output].kind in (Kind.TRACKS, Kind.JUNCTIONS):
         drawn = torch.special.expm1(drawn)
+    if OUTPUTS[output].kind is Kind.TRACKS:
+        drawn = drawn * even_unit(output, torch.ones(()))
     return {128: drawn} if OUTPUTS[output].kind is Kind.TRACKS else drawn
 
 

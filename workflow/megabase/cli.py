@@ -403,6 +403,30 @@ def evaluate_tracks(
 
 
 @app.command()
+def calibrate_spread(
+    model: Annotated[Path, typer.Argument(help="model folder: an ensemble, or a student with a spread")],
+    store: Annotated[Path, typer.Option(help="training store of the organism")],
+    genome: GenomeFolder,
+    intervals: Intervals,
+    folds: Folds,
+    organism: Annotated[str, typer.Option(help="organism to calibrate on")],
+    output: Output,
+    settings: Settings = "",
+    seed: Seed = 0,
+    device: Device = "",
+) -> None:
+    """Calibrate the spread of a model on held-out windows, and tell how reliable it is."""
+    from megabase import uncertainty
+
+    given = begin("calibrate-spread", config.UncertaintySettings, settings, seed)
+    uncertainty.calibrate_spread(
+        folder_of(model), store, folder_of(genome), intervals, output, given,
+        config.parse_settings(config.FoldSettings, folds), organism,
+        seed=seed, device=prepared_device(device),
+    )  # fmt: skip
+
+
+@app.command()
 def prepare_benchmark(
     tables: Annotated[list[str], typer.Argument(help="path, path=tissue or path=tissue=ontology term")],
     name: BenchmarkName,

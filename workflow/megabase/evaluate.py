@@ -150,7 +150,7 @@ def make_metrics(
     return metrics
 
 
-def _stack_positions(examples: Sequence[Example]) -> Tensor | None:
+def stack_positions(examples: Sequence[Example]) -> Tensor | None:
     """Observed splice sites int64 [B, 4, K] of the examples; None without splice data."""
     found = [e.targets["splice_positions"] for e in examples if "splice_positions" in e.targets]
     if not found:
@@ -170,7 +170,7 @@ def predicted_windows(
         part = windows[first : first + batch_size]
         examples = [read_example(source, w, max_sites=EVERY_SITE) for w in part]
         codes = torch.stack([e.sequence for e in examples])
-        positions = _stack_positions(examples)
+        positions = stack_positions(examples)
         found = predictor.predict(codes, source.organism, outputs=wanted, splice_positions=positions)
         for row, example in enumerate(examples):
             targets = {name: value.numpy() for name, value in example.targets.items()}

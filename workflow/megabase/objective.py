@@ -164,7 +164,7 @@ def spread_losses(
         if output not in targets:
             continue
         spec, found = OUTPUTS[output], predictions[output]
-        target, channels = targets[output], masks[output]
+        target, channels, mean = targets[output], masks[output], None
         if spec.kind is Kind.TRACKS:
             scaled = found[f"scaled_{TOKEN}bp"].detach().float()
             mean = track_means[output][organism][:, None]
@@ -180,8 +180,8 @@ def spread_losses(
         if spec.kind is Kind.JUNCTIONS:
             mask = mask & found["mask"]
         parts[f"{SPREAD}/{output}"] = losses.gaussian(
-            y_true=even(output, target), y_pred=even(output, pred), log_variance=log_variance, mask=mask,
-            layout=layout,
+            y_true=even(output, target, mean), y_pred=even(output, pred, mean), log_variance=log_variance,
+            mask=mask, layout=layout,
         )  # fmt: skip
     return parts
 

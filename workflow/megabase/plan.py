@@ -264,6 +264,11 @@ class Plan:
         models, organisms = self.settings.evaluated_models, self.settings.organisms
         return [f"<results>/evaluation/{model}/{name}.tsv" for model in models for name in organisms]
 
+    def uncertainties(self) -> list[str]:
+        """Calibrated spreads of every model that tells one, on every organism."""
+        models, organisms = self.settings.uncertain_models, self.settings.organisms
+        return [f"<results>/uncertainty/{model}/{name}.tsv" for model in models for name in organisms]
+
     def scores(self) -> list[str]:
         """Scores of every variant set."""
         sets = self.settings.variant_sets

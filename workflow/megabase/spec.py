@@ -116,6 +116,9 @@ REJECTED_COLUMNS = ("record", "chrom", "position", "source_id", "ref", "alt", "r
 EVALUATION_COLUMNS = (
     "model", "organism", "split", "output_type", "track", "resolution", "metric", "value", "low", "high", "n",
 )  # fmt: skip
+UNCERTAINTY_COLUMNS = (
+    "model", "organism", "output_type", "quantity", "level", "value", "low", "high", "n",
+)  # fmt: skip
 BENCHMARK_COLUMNS = (
     "benchmark", "model", "scorer", "metric", "group", "value", "low", "high", "n", "n_positive",
 )  # fmt: skip

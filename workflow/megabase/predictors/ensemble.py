@@ -37,10 +37,13 @@ JUNCTIONS, SITES = OutputType.SPLICE_JUNCTIONS, OutputType.SPLICE_SITES
 
 
 class Moments:
-    """Running mean of predictions in the units of the tracks and, in the even space, their variance."""
+    """Running mean of predictions in the units of the tracks and, in the even space, their variance.
 
-    def __init__(self, *, spread: bool = False) -> None:
-        self.count, self.spread = 0, spread
+    rows: of the channels of the predictions, by output type, where the variance is wanted.
+    """
+
+    def __init__(self, rows: TrackRows | None = None) -> None:
+        self.count, self.rows = 0, rows
         self.mean: Predictions = {}
         self._even: dict[OutputType, tuple[Tensor, Tensor]] = {}  # mean, sum of squared differences
 
@@ -48,8 +51,8 @@ class Moments:
         """Count the predictions of one more member; its tensors may be overwritten."""
         self.count += 1
         for output, heads in found.items():
-            if self.spread:
-                self._add_even(output, even_predictions(output, heads))
+            if self.rows is not None:
+                self._add_even(output, even_predictions(output, heads, self.rows[output]))
             kept = self.mean.setdefault(output, {})
             for key, value in heads.items():
                 if key not in kept:
@@ -180,7 +183,7 @@ class EnsemblePredictor:
         wanted = [o for o in known if outputs is None or o in outputs]
         if JUNCTIONS in wanted and positions is None:
             positions = self._sites(codes, organism)
-        found = Moments(spread=spread)
+        found = Moments(chosen_rows(known, options.get("channels")) if spread else None)
         for member in self.members:
             found.add(member.predict(codes, organism, outputs=wanted, splice_positions=positions, **options))
         return found
@@ -191,6 +194,12 @@ class EnsemblePredictor:
             raise ValueError("splice_junctions: the ensemble predicts no splice sites; pass splice_positions")
         found = self.predict(codes, organism, outputs=[SITES])[SITES]["probabilities"]
         return likeliest_sites(self, found)
+
+
+def chosen_rows(tracks: TrackRows, channels: Mapping[OutputType, Sequence[int]] | None) -> TrackRows:
+    """Rows of the channels that were asked for, by output type; all where none are named."""
+    chosen = channels or {}
+    return {o: [rows[c] for c in chosen[o]] if o in chosen else rows for o, rows in tracks.items()}
 
 
 def _asked_again(member: Predictor, codes: Tensor, organism: str, options: Mapping[str, Any]) -> Reader:
