@@ -108,6 +108,9 @@ TRACK_COLUMNS = (
     "n_replicates", "accessions",
 )  # fmt: skip
 
+# What is told of a track beside them: how well its biosample was represented in training.
+REPRESENTATION_COLUMNS = ("biosample_tracks", "biosample_outputs", "assay_tracks", "representation")
+
 GENE_COLUMNS = ("gene_id", "gene_name", "gene_type", "chrom", "start", "end", "strand", "tss")
 TRANSCRIPT_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "tss", "canonical")
 EXON_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "number")

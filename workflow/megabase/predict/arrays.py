@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from megabase.genome import Interval
-from megabase.spec import OUTPUTS, TRACK_COLUMNS, Kind, OutputType
+from megabase.spec import OUTPUTS, REPRESENTATION_COLUMNS, TRACK_COLUMNS, Kind, OutputType
 
 if TYPE_CHECKING:
     import anndata
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TRACK_SCHEMA: dict[str, Any] = dict.fromkeys(("channel", *TRACK_COLUMNS), pl.String) | {
     "channel": pl.Int64, "strand_partner": pl.Int64, "nonzero_mean": pl.Float64, "total": pl.Float64,
-    "n_replicates": pl.Int64,
+    "n_replicates": pl.Int64, **dict.fromkeys(REPRESENTATION_COLUMNS, pl.Int64), "representation": pl.Float64,
 }  # fmt: skip
 JUNCTION_SCHEMA = {
     "chrom": pl.String, "donor": pl.Int64, "acceptor": pl.Int64, "strand": pl.String,
@@ -41,7 +41,8 @@ class Prediction:
     values: float32; N = bases of the interval / resolution. Tracks, splice sites (probabilities of donor+,
     acceptor+, donor-, acceptor-, none) and splice-site usage [N, P]; contact maps [N, N, P]; splice junctions
     [J, P], NaN on tracks of the other strand. A track's value is in the units of the measured track: at 128
-    bp the sum of 128 bases. tracks: `channel` (of the model) and TRACK_COLUMNS, a row a track [P].
+    bp the sum of 128 bases. tracks: `channel` (of the model), TRACK_COLUMNS, and how well the
+    biosample was represented in training (`representation.py`), a row a track [P].
     resolution: bases that a value stands for. interval: 0-based half-open, strand `.`: values run along the
     + strand; a track's own strand is in `tracks`. junctions: chrom, donor (last exonic base), acceptor
     (first), 0-based, and strand, a row a junction [J]; None of other output types.
@@ -187,5 +188,5 @@ def _package(name: str) -> ModuleType:
 
 
 def track_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """`channel` and TRACK_COLUMNS of rows, with the types of a track table."""
+    """`channel`, TRACK_COLUMNS and REPRESENTATION_COLUMNS of rows, with the types of a track table."""
     return pl.DataFrame([{c: row.get(c) for c in TRACK_SCHEMA} for row in rows], schema=TRACK_SCHEMA)
