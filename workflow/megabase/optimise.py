@@ -144,7 +144,7 @@ def _spread_parts(
 ) -> dict[str, Tensor]:
     """Losses of the variance output for the heads that made the predictions."""
     positions = batch.targets.get("splice_positions")
-    found = model.spread(embeddings, batch.organism, list(predictions), positions)
+    found = model.spread(embeddings, predictions, batch.organism, positions)
     means = {o: model.track_mean(o) for o in predictions if o in TRACK_OUTPUTS}
     return spread_losses(
         predictions, found, batch.targets, batch.masks,

@@ -4,20 +4,27 @@ One linear map an organism and output type gives the log variance of a teacher's
 student's, in the even space (`model/even.py`). Maps read what the heads read, detached, so that the rest of
 the network is the same with and without them. Tracks are read from the 128-bp embedding, sites and usage
 from the 1-bp one, contact maps from the pair one; the log variance of a junction is the sum of a part of its
-donor and one of its acceptor. This output is not published. Torch only; part of the numerical core.
+donor and one of its acceptor; that of a probability p is in units of p (1 - p), because almost all bases are
+surely no site. This output is not published. Torch only; part of the numerical core.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megabase.model.heads import MultiOrganismLinear, at_sites, some_channels, without_padding
+from megabase.model.heads import (
+    MultiOrganismLinear,
+    at_sites,
+    linear_together,
+    some_channels,
+    without_padding,
+)
 from megabase.model.sizes import Sizes
 from megabase.parallel import Sharded
 from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
@@ -26,8 +33,7 @@ if TYPE_CHECKING:
     from megabase.model.alphagenome import Embeddings
 
 FLOOR = 1e-6  # least variance: teachers that differ by a thousandth agree
-# Deviation that the maps start at, everywhere.
-START = {Kind.TRACKS: 0.1, Kind.CONTACTS: 0.1, Kind.JUNCTIONS: 0.1, Kind.SITES: 0.01, Kind.USAGE: 0.1}
+START = 0.2  # deviation that the maps start at, everywhere (of probabilities: times that of a coin of p)
 
 
 class SpreadHeads(Sharded):
@@ -44,37 +50,41 @@ class SpreadHeads(Sharded):
             )
             with torch.no_grad():
                 linear.w.zero_()
-                linear.b.fill_(2 * math.log(START[kind]) / (2 if junctions else 1))
+                linear.b.fill_(2 * math.log(START) / (2 if junctions else 1))
             self.add_module(str(output), linear)
 
     def forward(
         self,
         embeddings: Embeddings,
+        predictions: Mapping[OutputType, Mapping[str, Tensor]],
         organism: Tensor,
-        outputs: Collection[OutputType],
         positions: Tensor | None = None,
         channels: Mapping[OutputType, Tensor] | None = None,
     ) -> dict[OutputType, Tensor]:
         """Log variances float32: tracks [B, T, P], contact maps [B, Q, Q, P], sites and usage [B, S, P],
         junctions [B, K, K, P] at positions int64 [B, 4, K].
 
-        channels: by output type only these int64 [P], ascending. No gradient leaves these maps.
+        predictions: of the heads, of every output type that is wanted. channels: by output type those int64
+        [P], ascending, that were predicted. No gradient leaves these maps.
         """
-        out: dict[OutputType, Tensor] = {}
-        for output in OUTPUTS:
-            if output not in outputs or not hasattr(self, str(output)):
-                continue
-            linear, chosen = self.get_submodule(str(output)), (channels or {}).get(output)
-            kind = OUTPUTS[output].kind
-            if kind is Kind.JUNCTIONS:
-                if positions is None:
-                    raise ValueError("the spread of splice_junctions needs splice_positions [B, 4, K]")
-                raw = some_channels(self._junctions(linear, embeddings.bp1, organism, positions), chosen)
-            else:
-                source = {Kind.TRACKS: embeddings.bp128, Kind.CONTACTS: embeddings.pair}
-                raw = linear(source.get(kind, embeddings.bp1).detach(), organism, chosen)
-            out[output] = torch.logaddexp(raw.float(), raw.new_full((), math.log(FLOOR)).float())
-        return out
+        chosen = channels or {}
+        raw: dict[OutputType, Tensor] = {}
+        for source, kinds in ((embeddings.bp128, (Kind.TRACKS,)), (embeddings.bp1, (Kind.SITES, Kind.USAGE))):
+            maps = {o: self.get_submodule(str(o)) for o in predictions if OUTPUTS[o].kind in kinds}
+            if maps:
+                found = linear_together(
+                    list(maps.values()), source.detach(), organism, [chosen.get(o) for o in maps]
+                )
+                raw |= dict(zip(maps, found, strict=True))
+        if (output := OutputType.CONTACT_MAPS) in predictions:
+            linear = self.get_submodule(output)
+            raw[output] = linear(embeddings.pair.detach(), organism, chosen.get(output))
+        if (output := OutputType.SPLICE_JUNCTIONS) in predictions:
+            if positions is None:
+                raise ValueError("the spread of splice_junctions needs splice_positions [B, 4, K]")
+            found = self._junctions(self.get_submodule(output), embeddings.bp1, organism, positions)
+            raw[output] = some_channels(found, chosen.get(output))
+        return {o: _log_variance(raw[o], predictions[o].get("probabilities")) for o in predictions}
 
     def _junctions(
         self, linear: MultiOrganismLinear, bp1: Tensor, organism: Tensor, positions: Tensor
@@ -91,3 +101,12 @@ class SpreadHeads(Sharded):
         strands = [donor[:, d, :, None, part] + acceptor[:, a, None, :, part] for d, a, part in (plus, minus)]
         padding = positions.shape[-1] - safe.shape[-1]
         return F.pad(torch.cat(strands, -1), (0, 0, 0, padding, 0, padding))
+
+
+def _log_variance(raw: Tensor, probabilities: Tensor | None) -> Tensor:
+    """float32 log variance of a map's output: above the floor, of probabilities in units of p (1 - p)."""
+    raw, floor = raw.float(), math.log(FLOOR)
+    if probabilities is not None:
+        p = probabilities.detach()
+        raw = raw + torch.log(p * (1 - p) + FLOOR)
+    return torch.logaddexp(raw, raw.new_full((), floor))

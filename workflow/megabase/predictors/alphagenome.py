@@ -141,7 +141,7 @@ class AlphaGenomePredictor:
         elif OutputType.SPLICE_JUNCTIONS in wanted:
             splice_positions = self.model.splice_sites(kept.bp1, index)
         raw = self.model.predict_heads(kept, index, wanted, splice_positions, chosen)
-        logs = self.model.spread(kept, index, wanted, splice_positions, chosen)
+        logs = self.model.spread(kept, raw, index, splice_positions, chosen)
         found = {
             o: self._own_channels(o, {"deviation": torch.exp(log / 2)}, organism, o in chosen)["deviation"]
             for o, log in logs.items()
