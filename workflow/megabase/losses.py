@@ -47,11 +47,10 @@ def gaussian(
     Beyond `REACH` deviations the squared difference counts by its logarithm: one value far out pulls like
     one at that distance, and a variance that begins too small does not throw the optimizer off.
     """
-    squares = (_masked(y_true, mask) - _masked(y_pred, mask)).square()
-    spread = _masked(log_variance, mask)
-    ratio, most = squares * torch.exp(-spread), REACH**2
-    far = most * (1 + torch.log(squares.clamp_min(EPSILON**2)) - spread - math.log(most))
-    return masked_mean((spread + torch.where(ratio > most, far, ratio)) / 2, mask, layout)
+    squares, most = _masked(y_true.float() - y_pred.float(), mask).square(), REACH**2
+    ratio = squares * torch.exp(-log_variance)
+    far = most * (1 + torch.log(ratio.clamp_min(most) / most))
+    return masked_mean((log_variance + torch.where(ratio > most, far, ratio)) / 2, mask, layout)
 
 
 def poisson_terms(y_true: Tensor, y_pred: Tensor) -> Tensor:
