@@ -11,8 +11,9 @@ import pytest
 import torch
 from training_stand_ins import ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
-from megabase.config import DistillSettings, UncertaintySettings
+from megabase.config import DistillSettings, EvaluationSettings, UncertaintySettings
 from megabase.distill import distill_student
+from megabase.evaluate import evaluate_tracks
 from megabase.evaluation.correlation import resample_weights
 from megabase.evaluation.reliability import (
     LEVELS,
@@ -182,6 +183,20 @@ def test_the_table_of_a_model(run: tuple[Path, dict[str, Any]], model: str, tmp_
         one.half_width(2.0, 0.42)
     with pytest.raises(FileError, match=r"made for another model than .*teacher-all-seed0; run calibrate"):
         read_calibration(path, results / "models/teacher-all-seed0")
+
+
+def test_an_ensemble_is_evaluated_as_any_model(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    results, world = run
+    inputs = [world[name][0] for name in ("shards", "genomes", "genes")]
+    settings = EvaluationSettings(bootstrap=5, max_windows=4)
+    tables = []
+    for model in ("ensemble-all", "teacher-all-seed0"):
+        folder, output = results / "models" / model, tmp_path / f"{model}.tsv"
+        evaluate_tracks(folder, *inputs, world["intervals"], output, settings, fold_settings(), "human")
+        tables.append(read_tsv(output, "evaluation"))
+    keys = ["split", "output_type", "track", "resolution", "metric"]
+    assert tables[0].select(keys).equals(tables[1].select(keys))
+    assert set(tables[0]["model"]) == {"ensemble-all"}
 
 
 def test_models_without_a_spread_and_too_few_windows_are_one_error(
