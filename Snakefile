@@ -5,8 +5,9 @@
 #   results/genome/{genome}/                                   sequence store and gene tables
 #   results/tracks/{organism}/{output_type}/{group}/           normalized signal
 #   results/folds/, results/shards/{organism}/                 windows by fold, training store
-#   results/models/{model}/                                    teacher-{scheme}-seed{s}, student-seed{s}, baseline-*
+#   results/models/{model}/                                    teacher-{scheme}-seed{s}, student-seed{s}, ensemble-{scheme}, baseline-*
 #   results/evaluation/{model}/{organism}.tsv                  track evaluation on held-out windows
+#   results/uncertainty/{model}/{organism}.tsv                 spread of a model, calibrated on held-out windows
 #   results/scores/{variants}/{model}/                         scores of a variant set
 #   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result
 #   results/report/index.html                                  the page that a person reads
@@ -50,5 +51,6 @@ rule all:
         report="<results>/report/index.html",
         figures="<results>/report/figures",
         evaluations=plan.evaluations(),
+        uncertainties=plan.uncertainties(),
         scores=plan.scores(),
         benchmarks=plan.benchmarks(),

@@ -118,6 +118,18 @@ def test_every_variant_is_scored_or_rejected(results: Path) -> None:
         assert info["alleles_in"] == info["scored"] + info["rejected"]
 
 
+@pytest.mark.parametrize("model", ["ensemble-all", "student-seed0"])
+def test_calibrated_intervals_hold_what_they_say(results: Path, model: str) -> None:
+    """Of most output types: nine of ten values inside the 90% interval, and wider where errors are larger."""
+    rows = read_tsv(results / "uncertainty" / model / "alpha.tsv", "uncertainty")
+    inside = rows.filter(pl.col("quantity") == "coverage", (pl.col("level") - 0.9).abs() < 1e-6)
+    raw = rows.filter(pl.col("quantity") == "coverage_raw", (pl.col("level") - 0.9).abs() < 1e-6)
+    assert set(inside["output_type"]) == {str(o) for o in OutputType}
+    assert float((inside["value"] - 0.9).abs().median()) < 0.03
+    assert float((inside["value"] - 0.9).abs().median()) < float((raw["value"] - 0.9).abs().median())
+    assert float(rows.filter(pl.col("quantity") == "spearman")["value"].median()) > 0.1
+
+
 def test_the_report_stands_alone(results: Path) -> None:
     page = (results / "report" / "index.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,14 @@ CHANNELS = {
 }  # fmt: skip
 
 
-def small_model(seed: int = 0, dropout: float = 0.0) -> AlphaGenome:
+def small_model(seed: int = 0, dropout: float = 0.0, spread: bool = False) -> AlphaGenome:
     """Every part of the network, a few channels wide; with gains and offsets that are not 1 and 0."""
     sizes = Sizes.preset(
         "tiny", channels=CHANNELS, channels_1bp=8, channels_step=2, tower_blocks=3, attention_heads=2,
         query_channels=6, value_channels=8, pair_channels=6, pair_heads=2, pair_query_channels=4,
         pair_position_features=8, junction_hidden=8, max_sites=8, site_threshold=0.0, dropout=dropout,
     )  # fmt: skip
-    model = AlphaGenome(sizes, seed=seed)
+    model = AlphaGenome(replace(sizes, spread=spread), seed=seed)
     with torch.no_grad():
         for name, value in model.named_parameters():
             if not name.endswith(".w"):

@@ -47,15 +47,35 @@ def test_names_that_follow_from_a_config() -> None:
         "baseline-kmer",
     ]
     assert config.variant_sets == ["background", "sign"]
-    assert [config.scheme_of(m) for m in ("teacher-fold0-seed0", "student-seed0", "baseline-kmer")] == [
-        "fold0", "all", "all",
-    ]  # fmt: skip
+    schemes = {"teacher-fold0-seed0": "fold0", "ensemble-fold0": "fold0", "ensemble-all": "all",
+               "student-seed0": "all", "baseline-kmer": "all"}  # fmt: skip
+    assert {model: config.scheme_of(model) for model in schemes} == schemes
+    assert config.teachers_of("all") == config.ensemble
 
 
 def test_models_without_held_out_windows_are_not_evaluated() -> None:
     folds = FOLDS | {"schemes": FOLDS["schemes"] | {"all": {"valid": [], "test": []}}}
     config = load_config(values(folds=folds), "c.yaml")
     assert config.evaluated_models == ["teacher-fold0-seed0"]
+
+
+def test_models_that_tell_a_spread() -> None:
+    assert load_config(values(), "c.yaml").uncertain_models == []
+    more = {"uncertainty": {"ensembles": ["all"]}, "student": {"distill": {"spread": "variance"}}}
+    assert load_config(values(**more), "c.yaml").uncertain_models == ["ensemble-all", "student-seed0"]
+    folds = FOLDS | {"schemes": FOLDS["schemes"] | {"all": {"valid": [], "test": []}}, "reserved": []}
+    config = load_config(values(folds=folds, student=more["student"]), "c.yaml")
+    assert config.uncertain_models == []  # no window to calibrate on
+    wrong = {
+        "fold0 has one teacher, wanted two: raise teachers.fold_seeds": values(
+            uncertainty={"ensembles": ["fold0"]}
+        ),
+        "fold9 is not in folds.schemes": values(uncertainty={"ensembles": ["fold9"]}),
+        "scheme all holds out no test fold": values(folds=folds, uncertainty={"ensembles": ["all"]}),
+    }
+    for message, given in wrong.items():
+        with pytest.raises(FileError, match=message):
+            load_config(given, "c.yaml")
 
 
 def test_benchmark_variants_have_the_benchmarks_scorers() -> None:

@@ -10,10 +10,19 @@ import polars as pl
 import pytest
 
 from megabase.config import Config, load_config
+from megabase.evaluation.reliability import LEVELS
 from megabase.files import FileError, Stamp, write_json, write_table, write_tsv
 from megabase.report import plot_report
 from megabase.seeds import generator
-from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS, MANIFEST_COLUMNS, OUTPUTS, Kind, OutputType
+from megabase.spec import (
+    BENCHMARK_COLUMNS,
+    EVALUATION_COLUMNS,
+    MANIFEST_COLUMNS,
+    OUTPUTS,
+    UNCERTAINTY_COLUMNS,
+    Kind,
+    OutputType,
+)
 
 WINDOW = 16_384
 CELLS = ("hepatic", "neural", "lymphoid")
@@ -45,7 +54,9 @@ def make_config() -> Config:
                 },
                 "reserved": ["fold2"],
             },
-            "teachers": {"folds": ["fold0", "fold1"], "all_seeds": 1},
+            "teachers": {"folds": ["fold0", "fold1"], "all_seeds": 2},
+            "student": {"distill": {"spread": "variance"}},
+            "uncertainty": {"ensembles": ["all"]},
             "variants": {"background": {"genome": "alpha", "vcf": "common"}},
             "benchmarks": {
                 "eqtl_sign": _benchmark("eqtl_sign", ["rna_seq", "cage"]),
@@ -67,6 +78,7 @@ def make_results(root: Path) -> Path:
     draws = generator(9, "report")
     _write_models(root, draws)
     _write_evaluations(root, draws)
+    _write_uncertainties(root)
     _write_benchmarks(root, draws)
     _write_scores(root)
     _write_explanation(root, draws)
@@ -125,6 +137,25 @@ def _metric_rows(draws, model, organism, output, metric, level, tracks, resoluti
     ]
     mean = float(values.mean())
     return [*rows, (*head, "mean", resolution, metric, mean, mean - 0.03, mean + 0.025, 40)]
+
+
+def _write_uncertainties(root: Path) -> None:
+    """Intervals that are too narrow before calibration and right after it; beta has one output type."""
+    for model, narrow in (("ensemble-all", 0.5), ("student-seed0", 0.8)):
+        for organism, outputs in (("alpha", list(OutputType)), ("beta", [OutputType.ATAC])):
+            rows: list[tuple] = []
+            for output in outputs:
+                head = (model, organism, str(output))
+                for level in LEVELS:
+                    after = (level, max(level - 0.04, 0), min(level + 0.05, 1), 900)
+                    rows.append((*head, "coverage_raw", level, level * narrow, None, None, 900))
+                    rows.append((*head, "coverage", level, *after))
+                rows.append((*head, "spearman", None, 0.41, 0.36, 0.47, 900))
+                rows.append((*head, "width", 0.9, 1.23, None, None, 900))
+                rows.append((*head, "error", None, 0.37, None, None, 900))
+            table = pl.DataFrame(rows, schema=list(UNCERTAINTY_COLUMNS), orient="row")
+            path = root / "uncertainty" / model / f"{organism}.tsv"
+            write_tsv(table, path, Stamp("uncertainty"))
 
 
 def _write_benchmarks(root: Path, draws: np.random.Generator) -> None:
@@ -274,13 +305,23 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_page_has_every_section_and_figure(page: Path) -> None:
     text = (page / "index.html").read_text()
-    for anchor in ("glance", "run", "training", "tracks", "variant", "benchmarks", "scores", "methods"):
+    for anchor in (
+        "glance",
+        "run",
+        "training",
+        "tracks",
+        "trust",
+        "variant",
+        "benchmarks",
+        "scores",
+        "methods",
+    ):
         assert f'<section id="{anchor}">' in text
     figures = {p.stem for p in (page / "figures").glob("*.png")}
     assert figures == {
         "loss_curves", "loss_by_head", "tracks", "genes_and_splicing", "contacts_by_distance", "locus",
         "locus_zoom", "mutagenesis", "benchmarks", "benchmark_eqtl_sign", "benchmark_sqtl_causality",
-        "benchmark_mpra",
+        "benchmark_mpra", "reliability",
     }  # fmt: skip
     assert text.count("data:image/png;base64,") == len(figures)
 
@@ -298,6 +339,10 @@ def test_page_tells_the_numbers(page: Path) -> None:
     assert "2 gene unknown, 1 ref mismatch" in text
     assert "falls to 0.41 of the reference" in text
     assert make_config().hash() in text
+    trust = text.split('<section id="trust">')[1].split("</section>")[0]
+    assert "0.41 [0.36, 0.47]" in trust and "72%" in trust and "90%" in trust  # 0.9 x 0.8; after
+    assert trust.count(">hepatic<") == 2  # every biosample of either organism
+    assert "0.50" in trust  # a replicate in every output type
 
 
 def test_same_results_same_bytes(page: Path, tmp_path: Path) -> None:
@@ -312,6 +357,7 @@ def test_missing_pieces_are_told_not_fatal(tmp_path: Path) -> None:
     text = (tmp_path / "index.html").read_text()
     for sentence in (
         "No evaluation and no benchmark", "No track tables", "No loss curves", "No track evaluation",
+        "No spread was calibrated",
         "No variant was explained", "No benchmark was found", "No variants were scored",
     ):  # fmt: skip
         assert sentence in text

@@ -25,6 +25,8 @@ def test_demo(shell, checkout: Path) -> None:
     assert jobs["fetch_source"] == read_manifest(checkout / "resources/manifests/demo.tsv").height
     assert jobs["simulate_demo"] == jobs["distill_student"] == jobs["plot_report"] == 1
     assert jobs["train_teacher"] == 4  # two folds, two all-folds
+    assert jobs["gather_ensemble"] == 1
+    assert jobs["calibrate_spread"] == 2 * 2  # the ensemble and the student, which has a variance output
     assert jobs["evaluate_tracks"] == 7 * 2  # 4 teachers, student and 2 baselines on 2 organisms
     assert jobs["score_variants"] == 2 * jobs["split_variants"]
 

@@ -121,6 +121,7 @@ def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> 
         "train_teacher",
         "distill_student",
         "evaluate_tracks",
+        "calibrate_spread",
         "score_variants",
         "explain_variant",
     }

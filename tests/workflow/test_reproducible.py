@@ -52,7 +52,8 @@ SETTINGS = {
     },
     "model": {"preset": "tiny", "overrides": SIZES},
     "teachers": {"folds": ["fold0"], "all_seeds": 1, "train": TRAIN},
-    "student": {"distill": TRAIN | {"start": "teacher", "steps": 6}},
+    "student": {"distill": TRAIN | {"start": "teacher", "steps": 6, "spread": "variance"}},
+    "uncertainty": {"max_windows": 6, "bootstrap": 10},
     "evaluation": {"max_windows": 4, "bootstrap": 10, "baselines": ["baseline-kmer"], "kmer": 3},
     "scoring": {"window": 4096, "bins": 20},
     "variants": {"background": {"genome": "alpha", "vcf": "alpha_variants", "max_variants": 12}},
@@ -146,6 +147,7 @@ def killed(copies: tuple[Path, Path]) -> Iterator[Path]:
 
 def test_every_stage_left_its_results(first: dict[str, str]) -> None:
     for path in ("models/student-seed0/model.safetensors", "evaluation/student-seed0/beta.tsv",
+                 "uncertainty/student-seed0/alpha.tsv",
                  "scores/sign/student-seed0/summary.vcf.gz", "benchmarks/effect/student-seed0.tsv",
                  "explanations/sign/student-seed0.npz", "report/index.html"):  # fmt: skip
         assert f"results/{path}" in first

@@ -268,6 +268,15 @@ def distill_student(
 
 
 @app.command()
+def gather_ensemble(members: Paths, output: Output) -> None:
+    """Make one model of several alike: the mean of their predictions, and how far they differ."""
+    from megabase.predictors import ensemble
+
+    logs.start("gather-ensemble")
+    ensemble.gather_ensemble([folder_of(path) for path in members], output)
+
+
+@app.command()
 def split_variants(
     vcf: Annotated[Path, typer.Argument(help="VCF, plain or bgzip")],
     chunks: Annotated[list[Path], typer.Argument(help="chunks to write, over which variants are dealt")],
@@ -395,6 +404,30 @@ def evaluate_tracks(
     given = begin("evaluate-tracks", config.EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
         folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
+        config.parse_settings(config.FoldSettings, folds), organism,
+        seed=seed, device=prepared_device(device),
+    )  # fmt: skip
+
+
+@app.command()
+def calibrate_spread(
+    model: Annotated[Path, typer.Argument(help="model folder: an ensemble, or a student with a spread")],
+    store: Annotated[Path, typer.Option(help="training store of the organism")],
+    genome: GenomeFolder,
+    intervals: Intervals,
+    folds: Folds,
+    organism: Annotated[str, typer.Option(help="organism to calibrate on")],
+    output: Output,
+    settings: Settings = "",
+    seed: Seed = 0,
+    device: Device = "",
+) -> None:
+    """Calibrate the spread of a model on held-out windows, and tell how reliable it is."""
+    from megabase import uncertainty
+
+    given = begin("calibrate-spread", config.UncertaintySettings, settings, seed)
+    uncertainty.calibrate_spread(
+        folder_of(model), store, folder_of(genome), intervals, output, given,
         config.parse_settings(config.FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip

@@ -174,6 +174,11 @@ class DistillSettings(TrainSettings):
     start: Literal["random", "teacher"] = Field(
         "random", description="weights that the student starts from; teacher: the first one's"
     )
+    spread: Literal["none", "variance"] = Field(
+        "none",
+        description="variance: the student also learns how far its teachers lie from it, an output that is "
+        "not published; none: the published student",
+    )
     mutation_rate: Fraction = Field(0.04, description="share of bases replaced by a random base")
     structural_rate: float = Field(1.0, ge=0, description="mean number of structural edits per 1,048,576 bp")
     structural_max: Positive = Field(20, description="longest insertion, deletion or inversion (bp)")
@@ -210,6 +215,21 @@ class EvaluationSettings(Section):
     )
     kmer: Positive = Field(5, description="k of the k-mer ridge baseline")
     ridge: float = Field(100.0, gt=0, description="penalty of the k-mer ridge baseline")
+
+
+class UncertaintySettings(Section):
+    """How far a prediction can be trusted: the spread of models, calibrated on held-out windows.
+
+    Students with a variance output (`student.distill.spread`) are calibrated without being named here.
+    """
+
+    ensembles: list[str] = Field([], description="fold schemes whose teachers' spread is calibrated")
+    max_windows: Annotated[int, Field(ge=2)] = Field(
+        256, description="seeded subset of the held-out windows; half of it calibrates, half checks"
+    )
+    values: Positive = Field(4096, description="values of a window and output type, a seeded sample")
+    batch_size: Positive = Field(4, description="windows predicted together")
+    bootstrap: Positive = Field(200, description="resamples of windows for an interval")
 
 
 class ScoringSettings(Section):
@@ -297,6 +317,9 @@ class Config(Section):
     teachers: TeacherSettings = Field(default_factory=TeacherSettings, description="teachers")
     student: StudentSettings = Field(default_factory=StudentSettings, description="student")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="track evaluation")
+    uncertainty: UncertaintySettings = Field(
+        default_factory=UncertaintySettings, description="spread of models and its calibration"
+    )
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
@@ -325,6 +348,8 @@ class Config(Section):
         if wanted - set(self.folds.schemes):
             missing = ", ".join(sorted(wanted - set(self.folds.schemes)))
             raise ValueError(f"folds.schemes: {missing} missing, teachers are trained by it")
+        for scheme in self.uncertainty.ensembles:
+            self._check_ensemble(scheme)
         if self.variant_sets and self.scoring.background not in self.variants:
             raise ValueError(f"scoring.background: {self.scoring.background} has no entry under variants")
         for name, item in self.variants.items():
@@ -338,6 +363,17 @@ class Config(Section):
         if self.report.explain is not None and self.report.explain not in self.variant_sets:
             raise ValueError(f"report.explain: {self.report.explain} is not one of {self.variant_sets}")
         return self
+
+    def _check_ensemble(self, scheme: str) -> None:
+        """A spread needs two teachers, its calibration held-out windows."""
+        if scheme not in self.folds.schemes:
+            known = ", ".join(self.folds.schemes)
+            raise ValueError(f"uncertainty.ensembles: {scheme} is not in folds.schemes: {known}")
+        if len(self.teachers_of(scheme)) < 2:
+            key = "teachers.all_seeds" if scheme == "all" else "teachers.fold_seeds"
+            raise ValueError(f"uncertainty.ensembles: {scheme} has one teacher, wanted two: raise {key}")
+        if not (self.folds.reserved or self.folds.schemes[scheme].test):
+            raise ValueError(f"uncertainty.ensembles: scheme {scheme} holds out no test fold to calibrate on")
 
     def _check_shared_scores(self, name: str) -> None:
         """A benchmark may use the scores of a variant set of its own genome that has its scorers."""
@@ -359,13 +395,12 @@ class Config(Section):
     @property
     def fold_teachers(self) -> list[str]:
         """Names of the cross-validation teachers."""
-        seeds = range(self.teachers.fold_seeds)
-        return [f"teacher-{scheme}-seed{seed}" for scheme in self.teachers.folds for seed in seeds]
+        return [name for scheme in self.teachers.folds for name in self.teachers_of(scheme)]
 
     @property
     def ensemble(self) -> list[str]:
         """Names of the teachers that the student learns from."""
-        return [f"teacher-all-seed{seed}" for seed in range(self.teachers.all_seeds)]
+        return self.teachers_of("all")
 
     @property
     def students(self) -> list[str]:
@@ -387,6 +422,13 @@ class Config(Section):
         """Names of the models that have held-out windows to be evaluated on."""
         schemes, splits = self.folds.schemes, self.evaluation.splits
         return [m for m in self.models if any(getattr(schemes[self.scheme_of(m)], s) for s in splits)]
+
+    @property
+    def uncertain_models(self) -> list[str]:
+        """Names of the models whose spread is calibrated: ensembles, and students with a variance output."""
+        held_out = self.folds.reserved or self.folds.schemes["all"].test
+        students = self.students if held_out and self.student.distill.spread == "variance" else []
+        return [*(f"ensemble-{scheme}" for scheme in self.uncertainty.ensembles), *students]
 
     @property
     def variant_sets(self) -> list[str]:
@@ -416,9 +458,15 @@ class Config(Section):
         return self.seed * 10_000 + member
 
     def scheme_of(self, model: str) -> str:
-        """Fold scheme of a model: that of a fold teacher is in its name, every other model follows `all`."""
+        """Fold scheme of a model: that of a teacher or ensemble is in its name, every other follows `all`."""
         parts = model.split("-")
-        return parts[1] if parts[0] == "teacher" and len(parts) == 3 else "all"
+        named = (parts[0] == "teacher" and len(parts) == 3) or (parts[0] == "ensemble" and len(parts) == 2)
+        return parts[1] if named else "all"
+
+    def teachers_of(self, scheme: str) -> list[str]:
+        """Names of the teachers of a fold scheme."""
+        seeds = self.teachers.all_seeds if scheme == "all" else self.teachers.fold_seeds
+        return [f"teacher-{scheme}-seed{seed}" for seed in range(seeds)]
 
 
 def is_vcf_path(vcf: str) -> bool:

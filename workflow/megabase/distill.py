@@ -5,7 +5,9 @@ each data rank has a teacher of its own: a fixed one where there are as many ran
 else the teachers rotate over the ranks, each used equally often, which is the same expectation. The teacher
 reads the same mutated sequence as the student; its predictions, in the units of the tracks, go through the
 same objective as measured targets do, with the same channel masks. Junctions are learned at the sites that
-the teacher finds likeliest. The loop is that of `megabase.train`; the student has the teachers' sizes.
+the teacher finds likeliest. With `spread: variance` the student also learns, by heads that change nothing
+else of it, how far the teachers lie from it (`model/spread.py`). The loop is that of `megabase.train`; the
+student has the teachers' sizes.
 Source: AlphaGenome preprint, Methods, distillation.
 """
 
@@ -207,9 +209,11 @@ def _distill(
         output.name, setup.channels, scheme=ALL_FOLDS, seed=seed, window=fold_settings.window,
         settings={"distill": settings_of(settings), "model": info["settings"].get("model", {})},
     )  # fmt: skip
-    student = make_model(setup.channels, replace(sizes, dropout=settings.dropout), seed).to(device)
+    own = replace(sizes, dropout=settings.dropout, spread=settings.spread == "variance")
+    student = make_model(setup.channels, own, seed).to(device)
     if settings.start == "teacher":
-        student.load_state_dict(load_model(teachers[0])[0].state_dict())
+        own_names, learned = student.state_dict(), load_model(teachers[0])[0].state_dict()
+        student.load_state_dict(own_names | {k: v for k, v in learned.items() if k in own_names})
     resident = make_model(setup.channels, sizes, seed).to(device) if several else None
     for network in filter(None, (*loaded, resident)):
         network.compile_attention(settings.compile)

@@ -44,7 +44,7 @@ from megabase.examples import EVERY_SITE, Example, Source, read_example
 from megabase.files import FileError, Stamp, hash_path, read_table, write_tsv
 from megabase.genome import Interval
 from megabase.logs import progress
-from megabase.predictors.base import Predictor, load_predictor, model_info
+from megabase.predictors.base import Predictor, load_predictor, max_shift_of, model_info
 from megabase.seeds import generator
 from megabase.spec import EVALUATION_COLUMNS, OUTPUTS, PAIR, TOKEN, Kind, OutputType
 from megabase.train import input_hashes, open_sources, split_windows
@@ -150,7 +150,7 @@ def make_metrics(
     return metrics
 
 
-def _stack_positions(examples: Sequence[Example]) -> Tensor | None:
+def stack_positions(examples: Sequence[Example]) -> Tensor | None:
     """Observed splice sites int64 [B, 4, K] of the examples; None without splice data."""
     found = [e.targets["splice_positions"] for e in examples if "splice_positions" in e.targets]
     if not found:
@@ -170,7 +170,7 @@ def predicted_windows(
         part = windows[first : first + batch_size]
         examples = [read_example(source, w, max_sites=EVERY_SITE) for w in part]
         codes = torch.stack([e.sequence for e in examples])
-        positions = _stack_positions(examples)
+        positions = stack_positions(examples)
         found = predictor.predict(codes, source.organism, outputs=wanted, splice_positions=positions)
         for row, example in enumerate(examples):
             targets = {name: value.numpy() for name, value in example.targets.items()}
@@ -242,14 +242,6 @@ def check_tracks(predictor: Predictor, source: Source, model_dir: str | Path) ->
                 f"{model_dir}: its {output} channels are {ours[:3]}..., the store's {theirs[:3]}...; "
                 "evaluate it on the store that it was trained on"
             )
-
-
-def max_shift_of(info: Mapping[str, Any]) -> int:
-    """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
-    return max(
-        (int(part.get("max_shift", 0)) for part in info["settings"].values() if isinstance(part, Mapping)),
-        default=0,
-    )
 
 
 def evaluate_tracks(

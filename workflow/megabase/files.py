@@ -153,12 +153,17 @@ def write_tsv(table: pl.DataFrame, path: str | Path, stamp: Stamp) -> None:
             table.write_csv(handle, separator="\t", float_precision=None)
 
 
+def tsv_stamp(path: str | Path, kind: str) -> Stamp:
+    """The stamp of a TSV of `kind` written by `write_tsv`."""
+    with Path(path).open("rb") as handle:
+        first = handle.readline().decode()
+    prefix = f"#{_STAMP_KEY} "
+    return check_stamp(json.loads(first[len(prefix) :]) if first.startswith(prefix) else None, kind, path)
+
+
 def read_tsv(path: str | Path, kind: str) -> pl.DataFrame:
     """Read a stamped TSV written by `write_tsv`."""
     import polars as pl
 
-    with Path(path).open("rb") as handle:
-        first = handle.readline().decode()
-    prefix = f"#{_STAMP_KEY} "
-    check_stamp(json.loads(first[len(prefix) :]) if first.startswith(prefix) else None, kind, path)
+    tsv_stamp(path, kind)
     return pl.read_csv(path, separator="\t", comment_prefix="#", infer_schema_length=None)

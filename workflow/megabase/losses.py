@@ -22,6 +22,7 @@ EPSILON = 1e-7
 POSITIONAL_WEIGHT = 5.0
 COUNT_WEIGHT = 0.2  # of the junction totals beside the junction ratios
 COUNT_CLIP = 10.0
+REACH = 3.0  # deviations up to which a variance is learned from squares
 
 
 def mean_of(total: Tensor, count: Tensor, layout: Layout) -> Tensor:
@@ -36,6 +37,20 @@ def masked_mean(values: Tensor, mask: Tensor, layout: Layout = SINGLE) -> Tensor
     """Mean of values where mask, float32; 0 where nothing is left. NaN is harmless where masked."""
     mask = mask.expand_as(values)
     return mean_of(torch.where(mask, values.float(), 0.0).sum(), mask.sum(), layout)
+
+
+def gaussian(
+    *, y_true: Tensor, y_pred: Tensor, log_variance: Tensor, mask: Tensor, layout: Layout = SINGLE
+) -> Tensor:
+    """Masked mean of the negative log likelihood of y_true under normals about y_pred, less log(2 pi) / 2.
+
+    Beyond `REACH` deviations the squared difference counts by its logarithm: one value far out pulls like
+    one at that distance, and a variance that begins too small does not throw the optimizer off.
+    """
+    squares, most = _masked(y_true.float() - y_pred.float(), mask).square(), REACH**2
+    ratio = squares * torch.exp(-log_variance)
+    far = most * (1 + torch.log(ratio.clamp_min(most) / most))
+    return masked_mean((log_variance + torch.where(ratio > most, far, ratio)) / 2, mask, layout)
 
 
 def poisson_terms(y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from megabase import losses
 from megabase.model.alphagenome import Predictions
+from megabase.model.even import even, even_key
 from megabase.model.scaling import scale_targets, soft_clip, soft_unclip, unscale_predictions
 from megabase.parallel import SINGLE, Layout
 from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType, SiteClass
@@ -26,6 +27,7 @@ __all__ = [
 
 JUNCTION_WEIGHT = 0.2
 GENES = "genes"  # name of the gene loss among the parts
+SPREAD = "spread"  # first part of the names of the losses of a variance output
 
 Target = Tensor | Mapping[int, Tensor]
 
@@ -139,6 +141,49 @@ def dense_loss(
         return losses.mse(y_true=target, y_pred=y_pred, mask=mask, layout=layout)
     mask = mask & prediction["mask"]
     return JUNCTION_WEIGHT * losses.junctions(y_true=target, y_pred=y_pred, mask=mask, layout=layout)
+
+
+def spread_losses(
+    predictions: Predictions,
+    log_variances: Mapping[OutputType, Tensor],
+    targets: Mapping[OutputType, Target],
+    masks: Mapping[OutputType, Tensor],
+    *,
+    organism: Tensor,
+    track_means: Mapping[OutputType, Tensor],
+    layout: Layout = SINGLE,
+) -> dict[str, Tensor]:
+    """Parts `spread/{output type}`: what a variance output is trained by, float32 scalars.
+
+    The Gaussian negative log likelihood of a teacher's prediction about the student's, both in the even
+    space; the student's is detached, so that the variance alone is learned. log_variances: as
+    `SpreadHeads.forward` gives them; the other arguments are those of `training_loss`.
+    """
+    parts: dict[str, Tensor] = {}
+    for output, log_variance in log_variances.items():
+        if output not in targets:
+            continue
+        spec, found = OUTPUTS[output], predictions[output]
+        target, channels, mean = targets[output], masks[output], None
+        if spec.kind is Kind.TRACKS:
+            scaled = found[f"scaled_{TOKEN}bp"].detach().float()
+            mean = track_means[output][organism][:, None]
+            pred = unscale_predictions(scaled, mean, TOKEN, squash=spec.squash)
+            target = target_at(target, TOKEN, scaled.shape[1])
+        else:
+            pred = found[even_key(output)].detach()
+        mask = ~torch.isnan(target)
+        if spec.kind is Kind.SITES:
+            mask = mask & channels.all(-1)[:, None, None]
+        else:
+            mask = mask & channels.view(len(channels), *[1] * (target.ndim - 2), -1)
+        if spec.kind is Kind.JUNCTIONS:
+            mask = mask & found["mask"]
+        parts[f"{SPREAD}/{output}"] = losses.gaussian(
+            y_true=even(output, target, mean), y_pred=even(output, pred, mean), log_variance=log_variance,
+            mask=mask, layout=layout,
+        )  # fmt: skip
+    return parts
 
 
 def training_loss(

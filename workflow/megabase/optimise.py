@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megabase.memory import give_back_holes
 from megabase.model.recompute import again
-from megabase.objective import training_loss
+from megabase.objective import SPREAD, spread_losses, training_loss
 from megabase.parallel import SINGLE, Layout, sum_gradients
 from megabase.seeds import torch_generator
 from megabase.sequence import one_hot
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from megabase.batches import Batch
     from megabase.config import TrainSettings
     from megabase.model import AlphaGenome
-    from megabase.model.alphagenome import Embeddings
+    from megabase.model.alphagenome import Embeddings, Predictions
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -105,7 +105,8 @@ def dense_genes(batch: Batch, layout: Layout = SINGLE) -> dict[str, Tensor] | No
 def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss, and the loss of every head, of one batch that is on the model's device.
 
-    With many ranks: of their batches together; every rank gets the same.
+    With many ranks: of their batches together; every rank gets the same. The losses of a variance output are
+    among the parts, in training, and not in the total: it compares with that of a model without one.
     """
     sequence = one_hot(batch.sequence).to(getattr(torch, settings.precision))
     positions = batch.targets.get("splice_positions")
@@ -117,25 +118,45 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
         gene_masks=dense_genes(batch, model.layout) if settings.gene_loss_weight > 0 else None,
         weights=settings.loss_weights, layout=model.layout,
     )  # fmt: skip
+    spread = model.sizes.spread and model.training
     model.recompute(settings.recompute_bases)
     model.compile_attention(settings.compile)
-    if not settings.recompute_bases:
+    if not settings.recompute_bases and not spread:
         return loss_of(model(sequence, batch.organism, splice_positions=positions))
 
-    def head_loss(embeddings: Embeddings, output: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss_of(model.predict_heads(embeddings, batch.organism, [output], positions))
+    def head_loss(embeddings: Embeddings, *outputs: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
+        predictions = model.predict_heads(embeddings, batch.organism, outputs, positions)
+        loss, parts = loss_of(predictions)
+        if spread:
+            parts |= _spread_parts(model, embeddings, predictions, batch)
+        return loss, parts
 
-    # Head by head, so that the predictions of one only are in memory, forwards and backwards.
     wanted = [o for o in outputs if o in batch.targets]
     embeddings = model.embeddings(sequence, batch.organism, wanted)
+    if not settings.recompute_bases:
+        return head_loss(embeddings, *wanted)
+    # Head by head, so that the predictions of one only are in memory, forwards and backwards.
     found = [again(head_loss, embeddings, output) for output in wanted]
     parts = {name: part for _, own in found for name, part in own.items()}
     return torch.stack([loss for loss, _ in found]).sum(), parts
 
 
-def gradient_norm(model: AlphaGenome, limit: float) -> float:
+def _spread_parts(
+    model: AlphaGenome, embeddings: Embeddings, predictions: Predictions, batch: Batch
+) -> dict[str, Tensor]:
+    """Losses of the variance output for the heads that made the predictions."""
+    positions = batch.targets.get("splice_positions")
+    found = model.spread(embeddings, predictions, batch.organism, positions)
+    means = {o: model.track_mean(o) for o in predictions if o in TRACK_OUTPUTS}
+    return spread_losses(
+        predictions, found, batch.targets, batch.masks,
+        organism=batch.organism, track_means=means, layout=model.layout,
+    )  # fmt: skip
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
     """Global gradient norm; gradients are scaled down to `limit` where it is positive and exceeded."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
+    parameters = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
     if limit > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -182,10 +203,27 @@ def train_step(
     give_back_holes()
     loss, parts = batch_loss(model, batch, settings)
     _require_finite("loss", loss.item(), parts, batch, step, layout)
-    (loss if layout.single else loss / layout.ranks).backward()
+    spread = [part for name, part in parts.items() if name.startswith(f"{SPREAD}/")]
+    if spread:
+        _require_finite("loss of the spread", sum(spread).item(), parts, batch, step, layout)
+    trained = loss + sum(spread) if spread else loss
+    (trained if layout.single else trained / layout.ranks).backward()
     sum_gradients(model.parameters(), layout)
-    norm = gradient_norm(model, settings.clip_norm)
-    _require_finite("gradient norm", norm, parts, batch, step, layout)
+    norms = _gradient_norms(model, settings.clip_norm)
+    for norm in norms.values():
+        _require_finite("gradient norm", norm, parts, batch, step, layout)
     optimizer.step()
     losses = {f"loss/{name}": float(value.detach()) for name, value in parts.items()}
-    return {"loss": float(loss.detach()), **losses, "learning_rate": rate, "gradient_norm": norm}
+    return {"loss": float(loss.detach()), **losses, "learning_rate": rate, **norms}
+
+
+def _gradient_norms(model: AlphaGenome, limit: float) -> dict[str, float]:
+    """Gradient norms by quantity; a variance output has its own, so that it never slows what it describes."""
+    if not model.sizes.spread:
+        return {"gradient_norm": gradient_norm(model.parameters(), limit)}
+    own = {id(p) for p in model.spread.parameters()}
+    others = [p for p in model.parameters() if id(p) not in own]
+    return {
+        "gradient_norm": gradient_norm(others, limit),
+        f"gradient_norm/{SPREAD}": gradient_norm(model.spread.parameters(), limit),
+    }

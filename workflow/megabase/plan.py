@@ -187,6 +187,19 @@ class Plan:
         """
         return TRAINING_PRIORITY if wildcards.scheme == "all" else FOLD_PRIORITY
 
+    def members(self, wildcards: Any, file: str) -> list[str]:
+        """A file of every teacher of a fold scheme."""
+        teachers = self.settings.teachers_of(wildcards.scheme)
+        return [f"<results>/models/{teacher}/{file}" for teacher in teachers]
+
+    def member_cards(self, wildcards: Any) -> list[str]:
+        """Cards of the teachers of a fold scheme."""
+        return self.members(wildcards, "model.json")
+
+    def member_weights(self, wildcards: Any) -> list[str]:
+        """Weights of the teachers of a fold scheme."""
+        return self.members(wildcards, "model.safetensors")
+
     def member_seed(self, wildcards: Any) -> int:
         """Seed of one model of an ensemble."""
         return self.settings.member_seed(int(wildcards.seed))
@@ -268,6 +281,11 @@ class Plan:
         """Track evaluations of every model with held-out windows, on every organism."""
         models, organisms = self.settings.evaluated_models, self.settings.organisms
         return [f"<results>/evaluation/{model}/{name}.tsv" for model in models for name in organisms]
+
+    def uncertainties(self) -> list[str]:
+        """Calibrated spreads of every model that tells one, on every organism."""
+        models, organisms = self.settings.uncertain_models, self.settings.organisms
+        return [f"<results>/uncertainty/{model}/{name}.tsv" for model in models for name in organisms]
 
     def scores(self) -> list[str]:
         """Scores of every variant set."""

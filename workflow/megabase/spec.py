@@ -108,6 +108,9 @@ TRACK_COLUMNS = (
     "n_replicates", "accessions",
 )  # fmt: skip
 
+# What is told of a track beside them: how well its biosample was represented in training.
+REPRESENTATION_COLUMNS = ("biosample_tracks", "biosample_outputs", "assay_tracks", "representation")
+
 GENE_COLUMNS = ("gene_id", "gene_name", "gene_type", "chrom", "start", "end", "strand", "tss")
 TRANSCRIPT_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "tss", "canonical")
 EXON_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "number")
@@ -115,6 +118,9 @@ VARIANT_COLUMNS = ("variant_id", "chrom", "position", "ref", "alt", "source_id",
 REJECTED_COLUMNS = ("record", "chrom", "position", "source_id", "ref", "alt", "reason", "detail")
 EVALUATION_COLUMNS = (
     "model", "organism", "split", "output_type", "track", "resolution", "metric", "value", "low", "high", "n",
+)  # fmt: skip
+UNCERTAINTY_COLUMNS = (
+    "model", "organism", "output_type", "quantity", "level", "value", "low", "high", "n",
 )  # fmt: skip
 BENCHMARK_COLUMNS = (
     "benchmark", "model", "scorer", "metric", "group", "value", "low", "high", "n", "n_positive",

@@ -327,7 +327,8 @@ def _write(model: AlphaGenome, rows: list[Row], output: Path, info: dict[str, An
 
 def settings_of(settings: TrainSettings) -> dict[str, Any]:
     """Settings as told in `model.json`: what decides the result, not how many ranks or what memory."""
-    return settings.model_dump(mode="json", exclude={"sequence_ranks", "recompute_bases", "compile"})
+    told = settings.model_dump(mode="json", exclude={"sequence_ranks", "recompute_bases", "compile"})
+    return {k: v for k, v in told.items() if (k, v) != ("spread", "none")}  # as before there was one
 
 
 def train_teacher(

@@ -13,6 +13,7 @@ rule plot_report:
         ),
         models=collect("<results>/models/{model}/model.json", model=settings.models),
         evaluations=plan.evaluations(),
+        uncertainties=plan.uncertainties(),
         scores=plan.scores(),
         benchmarks=plan.benchmarks(),
         explanations=plan.explanations(),

@@ -32,6 +32,7 @@ from megabase.model.layers import Embed
 from megabase.model.recompute import mark_levels, run
 from megabase.model.scaling import unscale_predictions
 from megabase.model.sizes import Sizes
+from megabase.model.spread import SpreadHeads
 from megabase.parallel import Sharded
 from megabase.spec import OUTPUTS, PAIR, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
@@ -79,6 +80,8 @@ class AlphaGenome(Sharded):
                 self.track_means.register_buffer(output_type, ones)
         if seed is not None:
             draw_weights(self, seed)
+        if sizes.spread:
+            self.spread = SpreadHeads(sizes)  # starts at constants
 
     def recompute(self, bases: int) -> None:
         """Forget the activations of levels up to `bases` a position and compute them again; 0: none.

@@ -24,6 +24,7 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 ROOT = "alphagenome/"
 STATE = "var_ema"  # the only kind of published state
 OWN = "track_means."  # buffers that the published checkpoint keeps in its metadata instead
+SPREAD = "spread."  # parameters of the variance output, which no published checkpoint has
 
 
 def save_model(folder: str | Path, model: AlphaGenome, info: Mapping[str, Any]) -> None:
@@ -112,11 +113,14 @@ def from_haiku(params: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]
 
 
 def to_haiku(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(params, state) by published flat names; inverse of `from_haiku`. Track means are left out."""
+    """(params, state) by published flat names; inverse of `from_haiku`.
+
+    Track means and the variance output, which is not published, are left out.
+    """
     params: dict[str, np.ndarray] = {}
     state: dict[str, np.ndarray] = {}
     for name, value in state_dict.items():
-        if not name.startswith(OWN):
+        if not name.startswith((OWN, SPREAD)):
             part = state if name.endswith(STATE) else params
             part[ROOT + name.replace(".", "/")] = value.detach().cpu().numpy()
     return params, state

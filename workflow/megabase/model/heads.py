@@ -217,16 +217,6 @@ class JunctionHead(Sharded):
             parts.append(F.softplus(torch.einsum("bdtc,batc->bdat", left, right)))
         return torch.cat(parts, -1)
 
-    def _at_sites(self, x: Tensor, organism: Tensor, positions: Tensor) -> Tensor:
-        """Mapped embeddings [B, N, hidden] at positions int64 [B, N] of the window, whoever has them."""
-        local = positions - self.layout.offset(x.shape[1])
-        index = local.clamp(0, x.shape[1] - 1) if self.layout.split else local
-        h = self.multi_organism_linear(x.gather(1, index[..., None].expand(-1, -1, x.shape[-1])), organism)
-        if not self.layout.split:
-            return h
-        own = (local >= 0) & (local < x.shape[1])
-        return self.layout.row_total(torch.where(own[..., None], h, 0).float()).to(h.dtype)
-
     def forward(
         self, x: Tensor, organism: Tensor, positions: Tensor, channels: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -240,7 +230,8 @@ class JunctionHead(Sharded):
             plus = channels < self.biosamples
             chosen = (channels[plus], channels[~plus] - self.biosamples)
         safe = without_padding(positions).clamp_min(0)
-        h = self._at_sites(x, organism, safe.flatten(1)).unflatten(1, safe.shape[1:])
+        h = at_sites(self.multi_organism_linear, x, organism, safe.flatten(1), self.layout)
+        h = h.unflatten(1, safe.shape[1:])
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         strands = zip(kinds, chosen, strict=True)
         values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)
@@ -248,6 +239,19 @@ class JunctionHead(Sharded):
             values = F.pad(values, (0, 0, 0, padding, 0, padding))
         mask = some_channels(junction_mask(positions, self.biosamples), channels)
         return {"values": values.masked_fill(~mask, 0), "positions": positions, "mask": mask}
+
+
+def at_sites(
+    linear: MultiOrganismLinear, x: Tensor, organism: Tensor, positions: Tensor, layout: Layout
+) -> Tensor:
+    """Mapped embeddings [B, N, out] of x [B, S, D] at positions int64 [B, N] of the window, of any rank."""
+    local = positions - layout.offset(x.shape[1])
+    index = local.clamp(0, x.shape[1] - 1) if layout.split else local
+    h = linear(x.gather(1, index[..., None].expand(-1, -1, x.shape[-1])), organism)
+    if not layout.split:
+        return h
+    own = (local >= 0) & (local < x.shape[1])
+    return layout.row_total(torch.where(own[..., None], h, 0).float()).to(h.dtype)
 
 
 def junction_mask(positions: Tensor, biosamples: int) -> Tensor:

@@ -57,6 +57,7 @@ class Sizes:
     max_sites: int = 512
     site_threshold: float = 0.1  # least probability of a splice site that the junction head looks at
     dropout: float = 0.3
+    spread: bool = False  # whether there is a variance output, which is not published (model/spread.py)
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can have; every message names the size."""
@@ -67,7 +68,10 @@ class Sizes:
         object.__setattr__(self, "channels", {str(k): int(v) for k, v in self.channels.items()})
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name not in ("channels", "dropout", "site_threshold", "channels_step") and value < 1:
+            if (
+                item.name not in ("channels", "dropout", "site_threshold", "channels_step", "spread")
+                and value < 1
+            ):
                 raise ValueError(f"{item.name} is {value}; it must be at least 1")
         for name in ("query_channels", "junction_hidden", "pair_position_features"):
             if getattr(self, name) % 2:
@@ -101,8 +105,9 @@ class Sizes:
         return [o for o in OUTPUTS if self.channels.get(o, 0) > 0]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready sizes; `Sizes(**sizes.as_dict())` is the same object."""
-        return asdict(self) | {"channels": dict(self.channels)}
+        """JSON-ready sizes; `Sizes(**sizes.as_dict())` is the same object. `spread` is told where it is."""
+        found = asdict(self) | {"channels": dict(self.channels)}
+        return found if self.spread else {k: v for k, v in found.items() if k != "spread"}
 
     @classmethod
     def preset(cls, name: str, channels: Mapping[str, int] | None = None, **overrides: float | int) -> Sizes:
@@ -114,7 +119,7 @@ class Sizes:
         """
         if name not in PRESETS:
             raise ValueError(f"preset '{name}' is unknown; presets are {sorted(PRESETS)}")
-        known = {item.name for item in fields(cls)}
+        known = {item.name for item in fields(cls)} - {"spread"}  # a student's, by its settings
         wrong = sorted(set(overrides) - known)
         if wrong:
             raise ValueError(f"sizes {wrong} are unknown; sizes are {sorted(known - {'channels'})}")

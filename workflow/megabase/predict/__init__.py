@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from megabase.predict.api import Predictor, VariantPrediction
-from megabase.predict.arrays import Prediction
+from megabase.predict.arrays import Prediction, Spread
 
-__all__ = ["Prediction", "Predictor", "VariantPrediction"]
+__all__ = ["Prediction", "Predictor", "Spread", "VariantPrediction"]

@@ -10,7 +10,7 @@ where no output at 1 bp is asked for, and a network computes only the channels o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from megabase.predict.arrays import Prediction, track_table
 from megabase.predict.request import Names, Selection, check_length, select_tracks, sequence_codes
 from megabase.predict.windows import Window, predict_windows
 from megabase.predictors import base
+from megabase.predictors.calibrated import Calibration, read_calibration, table_of
 from megabase.predictors.strands import BothStrands
 from megabase.spec import OutputType
 from megabase.variants import Variant, allele_codes, check_variant
@@ -39,7 +40,8 @@ class Choice(TypedDict, total=False):
     outputs: output types, by default all of the model. ontology_terms, biosamples: only tracks of these
     ontology terms and biosample names, in either case (splice-site classes have none and stay). strand: only
     tracks of these strands, of `+`, `-` and `.`, such as `+` or `+.`. reverse_complement: the mean over both
-    strands of the sequence, at twice the cost.
+    strands of the sequence, at twice the cost. spread: every prediction with its `Spread`, of an ensemble or
+    of a student with a variance output; with junctions, splice sites are predicted once more.
     """
 
     outputs: Names
@@ -47,6 +49,7 @@ class Choice(TypedDict, total=False):
     biosamples: Names
     strand: str | None
     reverse_complement: bool
+    spread: bool
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,21 @@ class Predictor:
 
     model: anything that meets `megabase.predictors.base.Predictor`. batch_size: sequences (a variant has two)
     that are computed together. All methods take the options of `Choice` by name; those of the plural names
-    take many questions and give the answers one by one, in order.
+    take many questions and give the answers one by one, in order. calibrations: by organism, what makes its
+    spread into errors to expect (`megabase.predictors.calibrated`).
     """
 
-    def __init__(self, model: base.Predictor, *, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        model: base.Predictor,
+        *,
+        batch_size: int = 1,
+        calibrations: Mapping[str, Calibration] | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size}; wanted 1 or more")
         self.model, self.batch_size = model, batch_size
+        self.calibrations = dict(calibrations or {})
         self.name, self.window, self.organisms = model.name, model.window, list(model.organisms)
 
     @classmethod
@@ -84,12 +95,16 @@ class Predictor:
     ) -> Predictor:
         """Open a model folder (or the `model.json` in it); device: by default an accelerator if there is one.
 
-        FileError for a folder that is no model, or whose files do not belong together.
+        The calibrations are those beside it in `results` (`results/uncertainty/{model}/{organism}.tsv`), as
+        far as they are there. FileError for a folder that is no model, or whose files do not belong together.
         """
         path = Path(path)
         folder = path.parent if path.name == "model.json" else path
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(base.load_predictor(folder, device), batch_size=batch_size)
+        model = base.load_predictor(folder, device)
+        tables = {name: table_of(folder, name) for name in model.organisms if base.gives_spread(model)}
+        found = {name: read_calibration(p, folder) for name, p in tables.items() if p.is_file()}
+        return cls(model, batch_size=batch_size, calibrations=found)
 
     def tracks(self, organism: str | None = None, **choice: Unpack[Choice]) -> pl.DataFrame:
         """The tracks that a choice stands for (default: all): `channel` and TRACK_COLUMNS."""
@@ -176,6 +191,11 @@ class Predictor:
     def _select(self, organism: str, choice: Choice) -> tuple[Selection, Any]:
         """The tracks wanted, and the predictor that answers: this model, or its mean over both strands."""
         options: dict[str, Any] = dict(choice)
+        if options.pop("spread", False) and not base.gives_spread(self.model):
+            raise ValueError(
+                f"spread: {self.name} tells none; ask an ensemble of teachers, or a student that was "
+                "distilled with spread: variance"
+            )
         both = options.pop("reverse_complement", False)
         selection = select_tracks(self.model.tracks(organism), organism, **options)
         return selection, BothStrands(self.model) if both else self.model
@@ -183,13 +203,14 @@ class Predictor:
     def _predict(self, windows: Iterable[Window], organism: str, choice: Choice) -> Iterator[Any]:
         """Answers in order, in batches of windows of one length; a wrong choice fails before any work."""
         selection, model = self._select(organism, choice)
-        return self._answers(windows, model, selection)
+        calibration = self.calibrations.get(organism, {}) if choice.get("spread") else None
+        return self._answers(windows, model, selection, calibration)
 
     def _answers(
-        self, windows: Iterable[Window], model: Any, selection: Selection
+        self, windows: Iterable[Window], model: Any, selection: Selection, calibration: Calibration | None
     ) -> Iterator[tuple[Window, list[Predictions]]]:
         for batch in _batches(windows, self.batch_size):
-            yield from zip(batch, predict_windows(model, batch, selection), strict=True)
+            yield from zip(batch, predict_windows(model, batch, selection, calibration), strict=True)
 
 
 def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:

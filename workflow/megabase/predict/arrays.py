@@ -12,15 +12,17 @@ import numpy as np
 import polars as pl
 
 from megabase.genome import Interval
-from megabase.spec import OUTPUTS, TRACK_COLUMNS, Kind, OutputType
+from megabase.spec import OUTPUTS, REPRESENTATION_COLUMNS, TRACK_COLUMNS, Kind, OutputType
 
 if TYPE_CHECKING:
     import anndata
     import xarray
 
+    from megabase.predictors.calibrated import OutputCalibration
+
 TRACK_SCHEMA: dict[str, Any] = dict.fromkeys(("channel", *TRACK_COLUMNS), pl.String) | {
     "channel": pl.Int64, "strand_partner": pl.Int64, "nonzero_mean": pl.Float64, "total": pl.Float64,
-    "n_replicates": pl.Int64,
+    "n_replicates": pl.Int64, **dict.fromkeys(REPRESENTATION_COLUMNS, pl.Int64), "representation": pl.Float64,
 }  # fmt: skip
 JUNCTION_SCHEMA = {
     "chrom": pl.String, "donor": pl.Int64, "acceptor": pl.Int64, "strand": pl.String,
@@ -35,16 +37,62 @@ UNITS = {
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far a prediction may be off: the standard deviation of every value, in the even space.
+
+    That space is told by `megabase.model.even`: the logarithm of 128-bp sums of tracks in units of their
+    mean, log(1 + x) of junctions, else x. values: float32, N = bases of the interval / resolution: tracks
+    [N, P] (resolution 128), contact maps [N, N, P], splice sites and usage [N, P], junctions [J, P].
+    calibration: what made the spread over models into errors to expect; None where the values are the plain
+    spread over models, which are no such errors.
+    """
+
+    values: np.ndarray
+    resolution: int
+    interval: Interval
+    calibration: OutputCalibration | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the values are errors to expect."""
+        return self.calibration is not None
+
+    def half_width(self, level: float = 0.9) -> np.ndarray:
+        """Half of the central interval that holds a share `level` of measured values; shaped as `values`.
+
+        ValueError where the spread is not calibrated.
+        """
+        if self.calibration is None:
+            raise ValueError("this spread is not calibrated; run megabase calibrate-spread for its model")
+        return self.calibration.half_width(self.values, level)
+
+    def crop(self, start: int, end: int, *, pairs: bool) -> Spread:
+        """The part that shares a base with [start, end), whole values; pairs: of contact maps."""
+        i, j, part = _part(self.interval, self.resolution, start, end)
+        return replace(self, values=self.values[i:j, i:j] if pairs else self.values[i:j], interval=part)
+
+
+def _part(interval: Interval, size: int, start: int, end: int) -> tuple[int, int, Interval]:
+    """First and last value (half-open) that share a base with [start, end), and the bases of these values."""
+    first = interval.start
+    i = max(start - first, 0) // size
+    j = max(i, -(-(min(end, interval.end) - first) // size))
+    return i, j, Interval(interval.chrom, first + i * size, first + j * size)
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model predicts for one output type along one interval of the + strand.
 
     values: float32; N = bases of the interval / resolution. Tracks, splice sites (probabilities of donor+,
     acceptor+, donor-, acceptor-, none) and splice-site usage [N, P]; contact maps [N, N, P]; splice junctions
     [J, P], NaN on tracks of the other strand. A track's value is in the units of the measured track: at 128
-    bp the sum of 128 bases. tracks: `channel` (of the model) and TRACK_COLUMNS, a row a track [P].
+    bp the sum of 128 bases. tracks: `channel` (of the model), TRACK_COLUMNS, and how well the
+    biosample was represented in training (`representation.py`), a row a track [P].
     resolution: bases that a value stands for. interval: 0-based half-open, strand `.`: values run along the
     + strand; a track's own strand is in `tracks`. junctions: chrom, donor (last exonic base), acceptor
-    (first), 0-based, and strand, a row a junction [J]; None of other output types.
+    (first), 0-based, and strand, a row a junction [J]; None of other output types. spread: how far the
+    values may be off; None where it was not asked for.
     """
 
     output_type: OutputType
@@ -53,6 +101,7 @@ class Prediction:
     resolution: int
     interval: Interval
     junctions: pl.DataFrame | None = None
+    spread: Spread | None = None
 
     @property
     def kind(self) -> Kind:
@@ -72,15 +121,17 @@ class Prediction:
                 pl.all_horizontal((sites >= start) & (sites < end)).alias("inside")
             )["inside"]
             part = Interval(self.interval.chrom, max(start, self.interval.start), min(end, self.interval.end))
-            kept = self.values[inside.to_numpy()]
-            return replace(self, values=kept, junctions=self.junctions.filter(inside), interval=part)
-        size, first = self.resolution, self.interval.start
-        i = max(start - first, 0) // size
-        j = max(i, -(-(min(end, self.interval.end) - first) // size))
-        cut = self.values[i:j, i:j] if self.kind is Kind.CONTACTS else self.values[i:j]
-        return replace(
-            self, values=cut, interval=Interval(self.interval.chrom, first + i * size, first + j * size)
-        )
+            kept, spread = inside.to_numpy(), self.spread
+            if spread is not None:
+                spread = replace(spread, values=spread.values[kept], interval=part)
+            table = self.junctions.filter(inside)
+            return replace(self, values=self.values[kept], junctions=table, interval=part, spread=spread)
+        pairs, spread = self.kind is Kind.CONTACTS, self.spread
+        i, j, part = _part(self.interval, self.resolution, start, end)
+        cut = self.values[i:j, i:j] if pairs else self.values[i:j]
+        if spread is not None:
+            spread = spread.crop(start, end, pairs=pairs)
+        return replace(self, values=cut, interval=part, spread=spread)
 
     def to_xarray(self) -> xarray.DataArray:
         """`position` x `track`, `row` x `column` x `track` (contact maps) or `junction` x `track`.
@@ -187,5 +238,5 @@ def _package(name: str) -> ModuleType:
 
 
 def track_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """`channel` and TRACK_COLUMNS of rows, with the types of a track table."""
+    """`channel`, TRACK_COLUMNS and REPRESENTATION_COLUMNS of rows, with the types of a track table."""
     return pl.DataFrame([{c: row.get(c) for c in TRACK_SCHEMA} for row in rows], schema=TRACK_SCHEMA)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from megabase.channels import TrackRows
+from megabase.representation import represent
 from megabase.sequence import encode
 from megabase.spec import OUTPUTS, PAIR, STRANDS, TRACK_COLUMNS, UNKNOWN_BASE, Kind, OutputType
 
@@ -71,12 +73,17 @@ class Selection:
     tracks: TrackRows
     channels: dict[OutputType, list[int]] = field(default_factory=dict)
 
+    @cached_property
+    def _represented(self) -> dict[OutputType, list[dict[str, Any]]]:
+        return represent(self.tracks)
+
     def rows(self, output: OutputType) -> list[dict[str, Any]]:
-        """`channel` and TRACK_COLUMNS of the tracks asked for, in channel order."""
+        """`channel`, TRACK_COLUMNS and REPRESENTATION_COLUMNS of the tracks asked for, in channel order."""
         return [
             {"channel": channel} | {c: self.tracks[output][channel].get(c) for c in TRACK_COLUMNS}
+            | self._represented[output][channel]
             for channel in self.channels[output]
-        ]
+        ]  # fmt: skip
 
     def computed(self, *, both_strands: bool) -> dict[OutputType, list[int]]:
         """Channels that a model computes for these, by output type; those that it needs all of are absent.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from megabase.alignment import align_alternate, alternate_sites
 from megabase.genome import Interval
-from megabase.model.heads import choose_sites
-from megabase.predict.arrays import JUNCTION_SCHEMA, Prediction, track_table
+from megabase.predict.arrays import JUNCTION_SCHEMA, Prediction, Spread, track_table
 from megabase.predict.request import Selection
-from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
+from megabase.predictors.calibrated import Calibration
+from megabase.predictors.junctions import (
+    Reader,
+    likeliest_sites,
+    predict_with_junctions,
+    unstack_junctions,
+)
 from megabase.predictors.strands import BothStrands
-from megabase.spec import OUTPUTS, Kind, OutputType
+from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType
 from megabase.variants import Variant
-
-MAX_SITES, SITE_THRESHOLD = 512, 0.1  # as published, of a model that does not say
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,22 @@ class Window:
 
 
 def predict_windows(
-    model: Any, windows: Sequence[Window], selection: Selection
+    model: Any, windows: Sequence[Window], selection: Selection, calibration: Calibration | None = None
 ) -> list[list[dict[OutputType, Prediction]]]:
     """For each window, for each of its sequences, predictions by output type of the tracks asked for.
 
     All windows have the same length and number of sequences. ALT's values per base lie on REF's positions.
+    calibration: the spread is wanted, of these output types calibrated; None: it is not wanted.
     """
     codes = torch.from_numpy(np.concatenate([window.codes for window in windows]))
     computed = selection.computed(both_strands=isinstance(model, BothStrands))
     options = {"channels": computed} if getattr(model, "selects_channels", False) else {}
     given = options.get("channels", {})
     outputs = [o for o in selection.channels if o is not OutputType.SPLICE_JUNCTIONS]
-    if OutputType.SPLICE_JUNCTIONS in selection.channels:
+    spread: dict[OutputType, Tensor] = {}
+    if calibration is not None:
+        found, junctions, spread = _with_spread(model, windows, codes, selection, options)
+    elif OutputType.SPLICE_JUNCTIONS in selection.channels:
         needed = _with_sites(outputs, selection)
         found, read = predict_with_junctions(model, codes, selection.organism, needed, **options)
         junctions = _read_junctions(model, windows, found[OutputType.SPLICE_SITES]["probabilities"], read)
@@ -65,14 +72,57 @@ def predict_windows(
         for allele in range(len(window.codes)):
             row = number * len(window.codes) + allele
             answer = {o: _dense(o, found[o], row, window, allele, places[o], tables[o]) for o in outputs}
+            for o in outputs if spread else []:
+                values = _dense_spread(o, spread[o][row], window, allele, places[o])
+                answer[o] = _add_spread(answer[o], values, calibration)
             if junctions is not None:
                 output = OutputType.SPLICE_JUNCTIONS
                 width = len(given.get(output, selection.tracks[output]))
-                answer[output] = _sparse(
-                    junctions[0][row], junctions[1][number], window, places[output], width, tables[output]
-                )
+                where = (junctions[1][number], window, places[output], width, tables[output])
+                answer[output] = _sparse(junctions[0][row], *where)
+                if spread:
+                    deviations = _sparse(spread[output][row].float().cpu(), *where).values
+                    answer[output] = _add_spread(answer[output], deviations, calibration)
             answers[-1].append(answer)
     return answers
+
+
+def _with_spread(
+    model: Any, windows: Sequence[Window], codes: Tensor, selection: Selection, options: Mapping[str, Any]
+) -> tuple[dict[OutputType, dict[str, Tensor]], tuple[Tensor, Tensor] | None, dict[OutputType, Tensor]]:
+    """Predictions, junctions as `_read_junctions` gives them, and the spread by output type."""
+    placed, positions, sites = None, None, OutputType.SPLICE_SITES
+    if OutputType.SPLICE_JUNCTIONS in selection.channels:
+        _with_sites([], selection)
+        found = model.predict(codes, selection.organism, outputs=[sites])
+        placed, positions = _chosen_sites(model, windows, found[sites]["probabilities"])
+    found, spread = model.predict_with_spread(
+        codes, selection.organism, outputs=list(selection.channels), splice_positions=placed, **options
+    )
+    if positions is None:
+        return found, None, spread
+    return found, (found[OutputType.SPLICE_JUNCTIONS]["values"].float().cpu(), positions), spread
+
+
+def _dense_spread(
+    output: OutputType, deviations: Tensor, window: Window, allele: int, places: list[int]
+) -> np.ndarray:
+    """Deviations of one sequence of the tracks asked for; per base, ALT's lie on REF's positions."""
+    values = deviations.float().cpu()
+    if len(places) < values.shape[-1]:
+        values = values.index_select(-1, torch.tensor(places))
+    if allele and OUTPUTS[output].kind in (Kind.SITES, Kind.USAGE):
+        values = align_alternate(values, *window.alleles)
+    return np.ascontiguousarray(values.numpy())
+
+
+def _add_spread(prediction: Prediction, values: np.ndarray, calibration: Calibration) -> Prediction:
+    """A prediction with its spread, calibrated where that is known."""
+    known = calibration.get(prediction.output_type)
+    if known is not None:
+        values = known.deviation(values).astype(np.float32)
+    resolution = TOKEN if prediction.kind is Kind.TRACKS else prediction.resolution
+    return replace(prediction, spread=Spread(values, resolution, prediction.interval, known))
 
 
 def _with_sites(outputs: list[OutputType], selection: Selection) -> list[OutputType]:
@@ -112,7 +162,13 @@ def _dense(
 def _read_junctions(
     model: Any, windows: Sequence[Window], probabilities: Tensor, read: Reader
 ) -> tuple[Tensor, Tensor]:
-    """Junction values [B, K, K, P] of all sequences, and positions int64 [windows, 4, K] on REF.
+    """Junction values [B, K, K, P] of all sequences, and positions int64 [windows, 4, K] on REF."""
+    placed, positions = _chosen_sites(model, windows, probabilities)
+    return read(list(range(len(placed))), placed).float().cpu(), positions
+
+
+def _chosen_sites(model: Any, windows: Sequence[Window], probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Splice sites int64 [B, 4, K] of all sequences, and [windows, 4, K] on REF.
 
     The sites are the likeliest ones of each window, of a variant those of either allele.
     """
@@ -122,17 +178,14 @@ def _read_junctions(
     if alleles > 1:
         aligned = [align_alternate(p, *w.alleles) for p, w in zip(probabilities[1::2], windows, strict=True)]
         scores = torch.maximum(scores, torch.stack(aligned))
-    limit = getattr(model, "max_sites", MAX_SITES)
-    positions = choose_sites(scores, limit, getattr(model, "site_threshold", SITE_THRESHOLD))
-    positions = positions[..., : max(1, int((positions >= 0).sum(-1).max()))]
-    placed = positions
+    placed = positions = likeliest_sites(model, scores)
     if alleles > 1:
         moved = [
             alternate_sites(p, alt, *w.alleles)
             for p, alt, w in zip(positions, probabilities[1::2], windows, strict=True)
         ]
         placed = torch.stack([positions, torch.stack(moved)], 1).flatten(0, 1)
-    return read(list(range(len(placed))), placed).float().cpu(), positions
+    return placed, positions
 
 
 def _sparse(

@@ -30,6 +30,11 @@ class AlphaGenomePredictor:
 
     selects_channels = True
 
+    @property
+    def gives_spread(self) -> bool:
+        """Whether the network has a variance output."""
+        return self.model.sizes.spread
+
     def __init__(self, model: AlphaGenome, info: dict[str, Any], device: str | torch.device = "cpu") -> None:
         self.model, self.info, self.device = model.eval().requires_grad_(False), info, torch.device(device)
         self.name: str = info["name"]
@@ -108,6 +113,40 @@ class AlphaGenomePredictor:
 
         raw = model.predict_heads(kept, index, wanted, channels=chosen)
         return self._in_track_units(raw, index, organism, chosen), junctions
+
+    @torch.inference_mode()
+    def predict_with_spread(
+        self,
+        codes: np.ndarray | Tensor,
+        organism: str,
+        *,
+        outputs: Sequence[OutputType] | None = None,
+        splice_positions: Tensor | None = None,
+        channels: Asked | None = None,
+    ) -> tuple[Predictions, dict[OutputType, Tensor]]:
+        """As `predict`, and by output type the standard deviation of the variance output, in the even space.
+
+        Tracks [B, T, P], contact maps [B, Q, Q, P], sites and usage [B, S, P], junctions [B, K, K, P].
+        ValueError where the network has no variance output.
+        """
+        if not self.gives_spread:
+            raise ValueError(
+                f"{self.name} has no variance output; distil with student.distill.spread: variance"
+            )
+        codes, index, wanted = self._request(codes, organism, outputs)
+        chosen = self._chosen(channels, organism)
+        kept = self.model.embeddings(one_hot(codes), index, wanted)
+        if splice_positions is not None:
+            splice_positions = splice_positions.to(self.device)
+        elif OutputType.SPLICE_JUNCTIONS in wanted:
+            splice_positions = self.model.splice_sites(kept.bp1, index)
+        raw = self.model.predict_heads(kept, index, wanted, splice_positions, chosen)
+        logs = self.model.spread(kept, raw, index, splice_positions, chosen)
+        found = {
+            o: self._own_channels(o, {"deviation": torch.exp(log / 2)}, organism, o in chosen)["deviation"]
+            for o, log in logs.items()
+        }
+        return self._in_track_units(raw, index, organism, chosen), found
 
     def _request(
         self, codes: np.ndarray | Tensor, organism: str, outputs: Sequence[OutputType] | None

@@ -26,7 +26,7 @@ class BothStrands:
     def __init__(self, predictor: Any) -> None:
         self._predictor = predictor
         self.name, self.window, self.organisms = predictor.name, predictor.window, predictor.organisms
-        for name in ("selects_channels", "max_sites", "site_threshold"):
+        for name in ("selects_channels", "gives_spread", "max_sites", "site_threshold"):
             if hasattr(predictor, name):
                 setattr(self, name, getattr(predictor, name))
 
@@ -75,6 +75,33 @@ class BothStrands:
             return (read(rows, positions) + swap_halves(other)) / 2
 
         return self._means(ahead, behind, organism, options), junctions
+
+    @torch.inference_mode()
+    def predict_with_spread(
+        self,
+        codes: Any,
+        organism: str,
+        *,
+        outputs: Sequence[OutputType],
+        splice_positions: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[dict[OutputType, dict[str, Tensor]], dict[OutputType, Tensor]]:
+        """As `predict`, and the spread by output type: the root of the mean variance of both strands."""
+        codes, turned = torch.as_tensor(codes), None
+        if splice_positions is not None:
+            turned = _turn_positions(splice_positions, codes.shape[-1])
+        asked = {"outputs": outputs, **options}
+        ahead, spread = self._predictor.predict_with_spread(
+            codes, organism, splice_positions=splice_positions, **asked
+        )
+        behind, other = self._predictor.predict_with_spread(
+            reverse_complement(codes), organism, splice_positions=turned, **asked
+        )
+        variances = [{o: {"spread": v.square()} for o, v in each.items()} for each in (spread, other)]
+        mean = self._means(*variances, organism, options)
+        return self._means(ahead, behind, organism, options), {
+            o: heads["spread"].sqrt() for o, heads in mean.items()
+        }
 
     def _means(
         self,

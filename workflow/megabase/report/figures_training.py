@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from megabase.report.style import panels
 from megabase.style import BLUE, FAINT, ORANGE, label_of, styled
 
-LOSS, HEAD = "loss", "loss/"
+LOSS, HEAD, SPREAD = "loss", "loss/", "loss/spread/"
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
@@ -71,9 +71,9 @@ def loss_curves(tables: Mapping[str, pl.DataFrame]) -> Figure:
 
 @styled
 def head_curves(table: pl.DataFrame) -> Figure:
-    """Loss of each head of one model, a panel a head."""
+    """Loss of each head of one model, a panel a head; those of a variance output are left out."""
     found = table["quantity"].unique().to_list()
-    heads = sorted(q for q in found if q.startswith(HEAD))
+    heads = sorted(q for q in found if q.startswith(HEAD) and not q.startswith(SPREAD))
     figure, grid = panels(len(heads), 4, 2.9, 2.1)
     for axes, quantity in zip(grid, heads, strict=True):
         _curve(axes, table, quantity)

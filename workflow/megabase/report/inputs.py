@@ -10,7 +10,7 @@ import polars as pl
 
 from megabase.config import Config
 from megabase.files import read_tsv
-from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS
+from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS, UNCERTAINTY_COLUMNS
 
 BASELINES = "baselines"  # file of a benchmark's baselines
 
@@ -25,6 +25,7 @@ class Inputs:
     training: dict[str, Path] = field(default_factory=dict)
     cards: dict[str, Path] = field(default_factory=dict)
     evaluations: list[Path] = field(default_factory=list)
+    uncertainties: list[Path] = field(default_factory=list)
     scores: dict[str, Path] = field(default_factory=dict)
     benchmarks: dict[str, list[Path]] = field(default_factory=dict)
     explanation: Path | None = None
@@ -59,6 +60,12 @@ def find_inputs(results: str | Path, manifest: str | Path | None, config: Config
             for o in config.organisms
             if (p := root / "evaluation" / m / f"{o}.tsv").exists()
         ],
+        uncertainties=[
+            p
+            for m in config.uncertain_models
+            for o in config.organisms
+            if (p := root / "uncertainty" / m / f"{o}.tsv").exists()
+        ],
         scores=_existing({v: root / "scores" / v / s for v in config.variant_sets for s in students}),
         benchmarks={name: paths for name, paths in benchmarks.items() if paths},
         explanation=_first(root / "explanations" / explain / f"{s}.json" for s in students)
@@ -73,7 +80,10 @@ def read_training(paths: dict[str, Path]) -> dict[str, pl.DataFrame]:
     return {name: t.with_columns(pl.col("value").cast(pl.Float64)) for name, t in tables.items()}
 
 
-_TEXT = {"model", "organism", "split", "output_type", "track", "metric", "benchmark", "scorer", "group"}
+_TEXT = {
+    "model", "organism", "split", "output_type", "track", "metric", "benchmark", "scorer", "group",
+    "quantity",
+}  # fmt: skip
 
 
 def _typed(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -92,6 +102,11 @@ def _stacked(paths: Iterable[Path], kind: str, columns: tuple[str, ...]) -> pl.D
 def read_evaluations(paths: Iterable[Path]) -> pl.DataFrame:
     """Evaluation tables of all models and organisms, stacked; values that are not numbers are null."""
     return _stacked(paths, "evaluation", EVALUATION_COLUMNS)
+
+
+def read_uncertainties(paths: Iterable[Path]) -> pl.DataFrame:
+    """Uncertainty tables of all models and organisms, stacked; values that are not numbers are null."""
+    return _stacked(paths, "uncertainty", UNCERTAINTY_COLUMNS)
 
 
 def read_benchmarks(paths: dict[str, list[Path]]) -> dict[str, pl.DataFrame]:

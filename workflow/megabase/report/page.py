@@ -13,7 +13,14 @@ from megabase.files import atomic_path, read_tsv
 from megabase.logs import LOGGER, git_hash
 from megabase.report.blocks import PageSection, Picture
 from megabase.report.explanation import Explanation
-from megabase.report.inputs import Inputs, find_inputs, read_benchmarks, read_evaluations, read_training
+from megabase.report.inputs import (
+    Inputs,
+    find_inputs,
+    read_benchmarks,
+    read_evaluations,
+    read_training,
+    read_uncertainties,
+)
 from megabase.report.sections_results import (
     benchmark_section,
     evaluation_section,
@@ -21,6 +28,7 @@ from megabase.report.sections_results import (
     headline_section,
 )
 from megabase.report.sections_run import methods_section, run_section, scores_section, training_section
+from megabase.report.sections_trust import trust_section
 
 
 def plot_report(results: str | Path, manifest: str | Path | None, config: Config, output: str | Path) -> None:
@@ -49,6 +57,7 @@ def build_sections(inputs: Inputs, config: Config) -> list[PageSection]:
         run_section(inputs, config),
         training_section(read_training(inputs.training), inputs.cards),
         evaluation_section(evaluation),
+        trust_section(read_uncertainties(inputs.uncertainties), inputs.tracks),
         explanation_section(explanation),
         benchmark_section(results, _rejected(inputs), config),
         scores_section(inputs),

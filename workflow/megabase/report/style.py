@@ -50,9 +50,11 @@ def in_output_order(names: Iterable[str]) -> list[str]:
 
 
 def family(model: str) -> str:
-    """Kind of a model by its name: student, fold teacher, teacher, mean, k-mer or other."""
+    """Kind of a model by its name: student, ensemble, fold teacher, teacher, mean, k-mer or other."""
     if model.startswith("student"):
         return "student"
+    if model.startswith("ensemble"):
+        return "ensemble of teachers"
     if model.startswith("teacher-all"):
         return "teacher (all folds)"
     if model.startswith("teacher"):
@@ -61,10 +63,10 @@ def family(model: str) -> str:
 
 
 FAMILY_COLOURS = {
-    "student": BLUE, "teacher (all folds)": SKY, "teacher (fold)": GREEN,
+    "student": BLUE, "ensemble of teachers": RED, "teacher (all folds)": SKY, "teacher (fold)": GREEN,
     "baseline: k-mers": ORANGE, "baseline: mean": GREY,
 }  # fmt: skip
-_SPARE = (PURPLE, RED, "#F0E442", "#000000")
+_SPARE = (PURPLE, "#F0E442", "#000000")
 
 
 def family_order(families: Iterable[str]) -> list[str]:
