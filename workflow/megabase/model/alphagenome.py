@@ -109,7 +109,7 @@ class AlphaGenome(Sharded):
         return self.transformer_tower(x + self.embed(organism)[:, None].to(x.dtype))
 
     def decode(self, tokens: Tensor, skips: list[Tensor]) -> Tensor:
-        """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_1bp, S]."""
+        """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_r, S / r] at r bp."""
         return self.sequence_decoder(tokens.transpose(1, 2), skips)
 
     def embed_outputs(
