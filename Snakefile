@@ -5,7 +5,7 @@
 #   results/genome/{genome}/                                   sequence store and gene tables
 #   results/tracks/{organism}/{output_type}/{group}/           normalized signal
 #   results/folds/, results/shards/{organism}/                 windows by fold, training store
-#   results/models/{model}/                                    teacher-{scheme}-seed{s}, student-seed{s}, baseline-*
+#   results/models/{model}/                                    teacher-{scheme}-seed{s}, student-seed{s}, ensemble-{scheme}, baseline-*
 #   results/evaluation/{model}/{organism}.tsv                  track evaluation on held-out windows
 #   results/scores/{variants}/{model}/                         scores of a variant set
 #   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result

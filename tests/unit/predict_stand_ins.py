@@ -40,18 +40,21 @@ def toy_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def make_model(folder: Path) -> Path:
-    """Write a model of two organisms: `toy` with all of `toy_rows`, `other` with two RNA-seq tracks."""
+def make_model(folder: Path, seed: int = 3, **more: Any) -> Path:
+    """Write a model of two organisms: `toy` with all of `toy_rows`, `other` with two RNA-seq tracks.
+
+    more: of the `info` of its `model.json`.
+    """
     other = [row | {"organism": "other"} for row in toy_rows()[:2]]
     tracks = {"toy": rows_by_output(toy_rows()), "other": rows_by_output(other, sites=False)}
     channels = Channels(("toy", "other"), tracks)
     sizes = model_settings().overrides | {"site_threshold": 0.2}
-    model = AlphaGenome(Sizes.preset("tiny", channels.widths, dropout=0.0, **sizes), seed=3)
+    model = AlphaGenome(Sizes.preset("tiny", channels.widths, dropout=0.0, **sizes), seed=seed)
     for output in TRACK_OUTPUTS:
         model.set_track_means(output, torch.from_numpy(channels.means(output)))
     _spread_sites(model.eval())
     info = {"name": folder.name, "predictor": "alphagenome", "window": WINDOW, "tracks": tracks,
-            "organisms": ["toy", "other"]}  # fmt: skip
+            "organisms": ["toy", "other"], "settings": {}} | more  # fmt: skip
     save_model(folder, model, info)
     return folder
 

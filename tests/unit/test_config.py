@@ -47,9 +47,10 @@ def test_names_that_follow_from_a_config() -> None:
         "baseline-kmer",
     ]
     assert config.variant_sets == ["background", "sign"]
-    assert [config.scheme_of(m) for m in ("teacher-fold0-seed0", "student-seed0", "baseline-kmer")] == [
-        "fold0", "all", "all",
-    ]  # fmt: skip
+    schemes = {"teacher-fold0-seed0": "fold0", "ensemble-fold0": "fold0", "ensemble-all": "all",
+               "student-seed0": "all", "baseline-kmer": "all"}  # fmt: skip
+    assert {model: config.scheme_of(model) for model in schemes} == schemes
+    assert config.teachers_of("all") == config.ensemble
 
 
 def test_models_without_held_out_windows_are_not_evaluated() -> None:

@@ -261,6 +261,15 @@ def distill_student(
 
 
 @app.command()
+def gather_ensemble(members: Paths, output: Output) -> None:
+    """Make one model of several alike: the mean of their predictions, and how far they differ."""
+    from megabase.predictors import ensemble
+
+    logs.start("gather-ensemble")
+    ensemble.gather_ensemble([folder_of(path) for path in members], output)
+
+
+@app.command()
 def split_variants(
     vcf: Annotated[Path, typer.Argument(help="VCF, plain or bgzip")],
     chunks: Annotated[list[Path], typer.Argument(help="chunks to write, over which variants are dealt")],

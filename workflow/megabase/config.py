@@ -333,13 +333,12 @@ class Config(Section):
     @property
     def fold_teachers(self) -> list[str]:
         """Names of the cross-validation teachers."""
-        seeds = range(self.teachers.fold_seeds)
-        return [f"teacher-{scheme}-seed{seed}" for scheme in self.teachers.folds for seed in seeds]
+        return [name for scheme in self.teachers.folds for name in self.teachers_of(scheme)]
 
     @property
     def ensemble(self) -> list[str]:
         """Names of the teachers that the student learns from."""
-        return [f"teacher-all-seed{seed}" for seed in range(self.teachers.all_seeds)]
+        return self.teachers_of("all")
 
     @property
     def students(self) -> list[str]:
@@ -390,9 +389,15 @@ class Config(Section):
         return self.seed * 10_000 + member
 
     def scheme_of(self, model: str) -> str:
-        """Fold scheme of a model: that of a fold teacher is in its name, every other model follows `all`."""
+        """Fold scheme of a model: that of a teacher or ensemble is in its name, every other follows `all`."""
         parts = model.split("-")
-        return parts[1] if parts[0] == "teacher" and len(parts) == 3 else "all"
+        named = (parts[0] == "teacher" and len(parts) == 3) or (parts[0] == "ensemble" and len(parts) == 2)
+        return parts[1] if named else "all"
+
+    def teachers_of(self, scheme: str) -> list[str]:
+        """Names of the teachers of a fold scheme."""
+        seeds = self.teachers.all_seeds if scheme == "all" else self.teachers.fold_seeds
+        return [f"teacher-{scheme}-seed{seed}" for seed in range(seeds)]
 
 
 def is_vcf_path(vcf: str) -> bool:

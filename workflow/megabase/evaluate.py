@@ -44,7 +44,7 @@ from megabase.examples import EVERY_SITE, Example, Source, read_example
 from megabase.files import FileError, Stamp, hash_path, read_table, write_tsv
 from megabase.genome import Interval
 from megabase.logs import progress
-from megabase.predictors.base import Predictor, load_predictor, model_info
+from megabase.predictors.base import Predictor, load_predictor, max_shift_of, model_info
 from megabase.seeds import generator
 from megabase.spec import EVALUATION_COLUMNS, OUTPUTS, PAIR, TOKEN, Kind, OutputType
 from megabase.train import input_hashes, open_sources, split_windows
@@ -242,14 +242,6 @@ def check_tracks(predictor: Predictor, source: Source, model_dir: str | Path) ->
                 f"{model_dir}: its {output} channels are {ours[:3]}..., the store's {theirs[:3]}...; "
                 "evaluate it on the store that it was trained on"
             )
-
-
-def max_shift_of(info: Mapping[str, Any]) -> int:
-    """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
-    return max(
-        (int(part.get("max_shift", 0)) for part in info["settings"].values() if isinstance(part, Mapping)),
-        default=0,
-    )
 
 
 def evaluate_tracks(

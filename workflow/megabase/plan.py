@@ -169,6 +169,19 @@ class Plan:
         """
         return TRAINING_PRIORITY if wildcards.scheme == "all" else FOLD_PRIORITY
 
+    def members(self, wildcards: Any, file: str) -> list[str]:
+        """A file of every teacher of a fold scheme."""
+        teachers = self.settings.teachers_of(wildcards.scheme)
+        return [f"<results>/models/{teacher}/{file}" for teacher in teachers]
+
+    def member_cards(self, wildcards: Any) -> list[str]:
+        """Cards of the teachers of a fold scheme."""
+        return self.members(wildcards, "model.json")
+
+    def member_weights(self, wildcards: Any) -> list[str]:
+        """Weights of the teachers of a fold scheme."""
+        return self.members(wildcards, "model.safetensors")
+
     def member_seed(self, wildcards: Any) -> int:
         """Seed of one model of an ensemble."""
         return self.settings.member_seed(int(wildcards.seed))

@@ -79,6 +79,26 @@ rule distill_student:
         "--processes {resources.processes} --nodes {resources.nodes} -o {params.folder:q} &> {log:q}"
 
 
+rule gather_ensemble:
+    input:
+        members=plan.member_cards,
+        weights=plan.member_weights,
+    output:
+        weights="<results>/models/ensemble-{scheme}/model.safetensors",
+        info="<results>/models/ensemble-{scheme}/model.json",
+    log:
+        "<logs>/gather_ensemble/{scheme}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="2GB",
+        runtime="10m",
+    params:
+        folder=subpath(output.info, parent=True),
+    shell:
+        "megabase gather-ensemble {input.members:q} -o {params.folder:q} &> {log:q}"
+
+
 rule fit_baseline:
     input:
         stores=plan.stores(),

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from megabase.alignment import align_alternate, alternate_sites
 from megabase.genome import Interval
-from megabase.model.heads import choose_sites
 from megabase.predict.arrays import JUNCTION_SCHEMA, Prediction, track_table
 from megabase.predict.request import Selection
-from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
+from megabase.predictors.junctions import (
+    Reader,
+    likeliest_sites,
+    predict_with_junctions,
+    unstack_junctions,
+)
 from megabase.predictors.strands import BothStrands
 from megabase.spec import OUTPUTS, Kind, OutputType
 from megabase.variants import Variant
-
-MAX_SITES, SITE_THRESHOLD = 512, 0.1  # as published, of a model that does not say
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,7 @@ def _read_junctions(
     if alleles > 1:
         aligned = [align_alternate(p, *w.alleles) for p, w in zip(probabilities[1::2], windows, strict=True)]
         scores = torch.maximum(scores, torch.stack(aligned))
-    limit = getattr(model, "max_sites", MAX_SITES)
-    positions = choose_sites(scores, limit, getattr(model, "site_threshold", SITE_THRESHOLD))
-    positions = positions[..., : max(1, int((positions >= 0).sum(-1).max()))]
-    placed = positions
+    placed = positions = likeliest_sites(model, scores)
     if alleles > 1:
         moved = [
             alternate_sites(p, alt, *w.alleles)

@@ -6,10 +6,10 @@ A new system is a module here with a class that meets `Predictor`, and one line 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,7 @@ from megabase.spec import OutputType
 Predictions = dict[OutputType, dict[str, Tensor]]
 KINDS = {
     "alphagenome": ("megabase.predictors.alphagenome", "AlphaGenomePredictor"),
+    "ensemble": ("megabase.predictors.ensemble", "EnsemblePredictor"),
     "baseline-mean": ("megabase.predictors.baselines", "MeanPredictor"),
     "baseline-kmer": ("megabase.predictors.kmer", "KmerPredictor"),
 }
@@ -63,6 +64,14 @@ def model_info(folder: str | Path) -> dict:
     if not path.is_file():
         raise FileError(f"{path}: not found; wanted a model folder written by train-teacher or fit-baseline")
     return read_json(path, "model")["info"]
+
+
+def max_shift_of(info: Mapping[str, Any]) -> int:
+    """Bases by which the model's training windows were moved, from the settings in its `model.json`."""
+    return max(
+        (int(part.get("max_shift", 0)) for part in info["settings"].values() if isinstance(part, Mapping)),
+        default=0,
+    )
 
 
 def load_predictor(folder: str | Path, device: str = "cpu") -> Predictor:

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megabase.model.heads import choose_sites, without_padding
 from megabase.spec import OutputType
 
 Predictions = dict[OutputType, dict[str, Tensor]]
 Reader = Callable[[list[int], Tensor], Tensor]
+MAX_SITES, SITE_THRESHOLD = 512, 0.1  # as published, of a model that does not say
 
 
 def predict_with_junctions(
@@ -38,6 +40,16 @@ def predict_with_junctions(
         return found[output]["values"]
 
     return predictor.predict(codes, organism, outputs=outputs, **options), again
+
+
+def likeliest_sites(predictor: Any, probabilities: Tensor) -> Tensor:
+    """Positions int64 [B, 4, K] of the likeliest splice sites, -1 padded, by the limits of a predictor.
+
+    probabilities [B, S, 5]; K is that of the class with most sites, at least 1.
+    """
+    limit = getattr(predictor, "max_sites", MAX_SITES)
+    threshold = getattr(predictor, "site_threshold", SITE_THRESHOLD)
+    return without_padding(choose_sites(probabilities, limit, threshold))
 
 
 @dataclass(frozen=True)
