@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from megabase.batches import Batch
     from megabase.config import TrainSettings
     from megabase.model import AlphaGenome
-    from megabase.model.alphagenome import Embeddings
+    from megabase.model.alphagenome import Embeddings, Predictions
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
@@ -101,6 +101,20 @@ def dense_genes(batch: Batch, layout: Layout = SINGLE) -> dict[str, Tensor] | No
     return {"bodies": bodies, "channels": genes["channels"]}
 
 
+def shaping_outputs(outputs: list[OutputType], settings: TrainSettings) -> list[OutputType]:
+    """Of a model's output types, those whose losses train what comes before the heads.
+
+    ValueError if `trunk_outputs` names some, and the model has none of them: nothing but heads would learn.
+    """
+    chosen = [o for o in outputs if not settings.trunk_outputs or o in settings.trunk_outputs]
+    if not chosen:
+        raise ValueError(
+            f"train.trunk_outputs names {', '.join(settings.trunk_outputs)}, and the model has heads for "
+            f"{', '.join(outputs)} only; name one of these"
+        )
+    return chosen
+
+
 def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss, and the loss of every head, of one batch that is on the model's device.
 
@@ -117,11 +131,20 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
         weights=settings.loss_weights, layout=model.layout,
     )  # fmt: skip
     model.recompute(settings.recompute_bases)
-    if not settings.recompute_bases:
+    shaping = shaping_outputs(outputs, settings)
+    if not settings.recompute_bases and len(shaping) == len(outputs):
         return loss_of(model(sequence, batch.organism, splice_positions=positions))
 
+    def predictions(embeddings: Embeddings, wanted: list[OutputType]) -> Predictions:
+        return model.predict_heads(embeddings, batch.organism, wanted, positions)
+
+    if not settings.recompute_bases:
+        embeddings = model.embeddings(sequence, batch.organism, outputs)
+        others = [o for o in outputs if o not in shaping]
+        return loss_of(predictions(embeddings, shaping) | predictions(embeddings.detach(), others))
+
     def head_loss(embeddings: Embeddings, output: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss_of(model.predict_heads(embeddings, batch.organism, [output], positions))
+        return loss_of(predictions(embeddings if output in shaping else embeddings.detach(), [output]))
 
     # Head by head, so that the predictions of one only are in memory, forwards and backwards.
     wanted = [o for o in outputs if o in batch.targets]

@@ -50,6 +50,11 @@ class Embeddings:
     bp128: Tensor | None
     pair: Tensor | None
 
+    def detach(self) -> Embeddings:
+        """The same values; no gradient of what reads them goes on to what made them."""
+        parts = (self.bp1, self.bp128, self.pair)
+        return Embeddings(*(None if x is None else x.detach() for x in parts))
+
 
 class AlphaGenome(Sharded):
     """AlphaGenome at any sizes. Submodules carry the names of the published checkpoint.
