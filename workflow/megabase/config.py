@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -25,7 +26,7 @@ from pydantic import (
 )
 
 from megabase.files import FileError, hash_json
-from megabase.spec import OutputType
+from megabase.spec import MODALITIES, OutputType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -290,16 +291,60 @@ class BenchmarkSettings(Section):
     bootstrap: Positive = Field(1000, description="resamples for an interval")
 
 
+class AblationSettings(Section):
+    """Models that differ in one thing only, to see what it is worth (docs/ablations.md)."""
+
+    kind: Literal["resolution", "length", "teachers", "modality"] = Field(
+        description="what differs: the decoder's finest level, the training and inference windows, the "
+        "number of teachers, or the outputs that shape the trunk"
+    )
+    values: list[int | str] = Field(
+        min_length=1,
+        description="resolution: bases (1, 2, 4, ..., 128); length: training windows (bp); teachers: "
+        "numbers; modality: `all`, a group, or `without_` and a group",
+    )
+    inference: list[Window] = Field(
+        [], description="length: windows that every model is evaluated with (bp); none named: the values"
+    )
+    methods: list[Literal["distilled", "ensemble"]] = Field(
+        ["distilled", "ensemble"],
+        min_length=1,
+        description="teachers: a student of the first n, and their mean",
+    )
+    groups: dict[str, list[OutputType]] = Field(
+        {name: list(outputs) for name, outputs in MODALITIES.items()},
+        description="modality: output types by group",
+    )
+    scheme: str | None = Field(
+        None,
+        description="fold scheme of the models; none: the first of teachers.folds, of kind teachers `all`",
+    )
+    seeds: Positive = Field(1, description="models of each value")
+    train: dict[str, Any] = Field(
+        {}, description="settings that differ from teachers.train, of distilled models from student.distill"
+    )
+    evaluation: dict[str, Any] = Field({}, description="settings that differ from `evaluation`")
+    organisms: list[str] = Field([], description="organisms that are evaluated; none named: all")
+    benchmarks: list[str] = Field([], description="benchmarks that are run, too")
+
+
 class ReportSettings(Section):
     """The page that a person reads."""
+
+    SILENT = frozenset({"ablations"})
 
     title: str = Field("megabase", description="title of the page")
     explain: str | None = Field(None, description="variant set whose largest effect is explained")
     ism_width: Positive = Field(128, description="bases of the in-silico mutagenesis logo")
+    ablations: list[str] = Field(
+        [], description="ablations that are run and shown; those not named are run by their own command only"
+    )
 
 
 class Config(Section):
     """The whole of config/*.yaml."""
+
+    SILENT = frozenset({"ablations"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -316,6 +361,7 @@ class Config(Section):
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
+    ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
 
     @model_validator(mode="after")
@@ -448,6 +494,15 @@ class Config(Section):
         """Names of the teachers of a fold scheme."""
         seeds = self.teachers.all_seeds if scheme == "all" else self.teachers.fold_seeds
         return [f"teacher-{scheme}-seed{seed}" for seed in range(seeds)]
+
+
+def changed(section: S, values: Mapping[str, Any], key: str) -> S:
+    """The section with some values changed; ValueError names every problem under `key`."""
+    try:
+        return type(section).model_validate(section.model_dump() | dict(values))
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem, type(section)) for problem in error.errors())
+        raise ValueError(f"{key}: {problems}") from None
 
 
 def is_vcf_path(vcf: str) -> bool:

@@ -120,6 +120,8 @@ def _words(annotation: Any) -> str:
         return f"names with {_words(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "section"
+    if annotation is Any:
+        return "a value"
     if annotation is OutputType:
         return "output type"
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[annotation.__name__]
