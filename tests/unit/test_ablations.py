@@ -172,7 +172,7 @@ def test_what_jobs_get() -> None:
     assert evaluated == ["<results>/evaluation/ablation-a-4096-fold0-seed0@4096/x.tsv"]
     given = SimpleNamespace(evaluations=evaluated, benchmarks=jobs.benchmarks(one))
     assert jobs.places(one, given) == [f"{path}=4096=4096=0" for path in (*evaluated, *jobs.benchmarks(one))]
-    two = SimpleNamespace(ablation="b", count="2", seed="0")
+    two = SimpleNamespace(ablation="b", number="2", seed="0")
     cards = [f"<results>/models/teacher-all-seed{i}/model.json" for i in (0, 1)]
     assert jobs.teacher_cards(two) == jobs.member_cards(two) == cards
     assert jobs.tables() == []

@@ -31,16 +31,16 @@ class AblationJobs:
 
     def teacher_cards(self, wildcards: Any) -> list[str]:
         """Cards of the teachers of a student."""
-        names = self.ablations.students_teachers(wildcards.ablation, int(wildcards.count))
+        names = self.ablations.students_teachers(wildcards.ablation, int(wildcards.number))
         return [f"<results>/models/{name}/model.json" for name in names]
 
     def teacher_weights(self, wildcards: Any) -> list[str]:
         """Weights of the teachers of a student."""
-        names = self.ablations.students_teachers(wildcards.ablation, int(wildcards.count))
+        names = self.ablations.students_teachers(wildcards.ablation, int(wildcards.number))
         return [f"<results>/models/{name}/model.safetensors" for name in names]
 
     def _members(self, wildcards: Any, file: str) -> list[str]:
-        count, seed = int(wildcards.count), int(wildcards.seed)
+        count, seed = int(wildcards.number), int(wildcards.seed)
         names = self.ablations.members(wildcards.ablation, count, seed)
         return [f"<results>/models/{name}/{file}" for name in names]
 

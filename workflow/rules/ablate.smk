@@ -28,11 +28,11 @@ use rule distill_student as distill_ablated with:
         genomes=plan.genomes(),
         intervals="<results>/folds/intervals.parquet",
     output:
-        weights="<results>/models/ablation-{ablation}-distilled{count}-{scheme}-seed{seed}/model.safetensors",
-        info="<results>/models/ablation-{ablation}-distilled{count}-{scheme}-seed{seed}/model.json",
-        curve="<results>/models/ablation-{ablation}-distilled{count}-{scheme}-seed{seed}/training.tsv",
+        weights="<results>/models/ablation-{ablation}-distilled{number}-{scheme}-seed{seed}/model.safetensors",
+        info="<results>/models/ablation-{ablation}-distilled{number}-{scheme}-seed{seed}/model.json",
+        curve="<results>/models/ablation-{ablation}-distilled{number}-{scheme}-seed{seed}/training.tsv",
     log:
-        "<logs>/distill_ablated/{ablation}-{count}-{scheme}-seed{seed}.log",
+        "<logs>/distill_ablated/{ablation}-{number}-{scheme}-seed{seed}.log",
     priority: 0
     params:
         folder=subpath(output.info, parent=True),
@@ -49,10 +49,10 @@ use rule gather_ensemble as gather_ablated with:
         members=ablation_jobs.member_cards,
         weights=ablation_jobs.member_weights,
     output:
-        weights="<results>/models/ablation-{ablation}-ensemble{count}-{scheme}-seed{seed}/model.safetensors",
-        info="<results>/models/ablation-{ablation}-ensemble{count}-{scheme}-seed{seed}/model.json",
+        weights="<results>/models/ablation-{ablation}-ensemble{number}-{scheme}-seed{seed}/model.safetensors",
+        info="<results>/models/ablation-{ablation}-ensemble{number}-{scheme}-seed{seed}/model.json",
     log:
-        "<logs>/gather_ablated/{ablation}-{count}-{scheme}-seed{seed}.log",
+        "<logs>/gather_ablated/{ablation}-{number}-{scheme}-seed{seed}.log",
 
 
 rule tabulate_ablation:

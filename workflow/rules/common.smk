@@ -35,7 +35,7 @@ wildcard_constraints:
     kind="mean|kmer",
     ablation="|".join(settings.ablations) or "none",
     value=r"(?!distilled\d|ensemble\d)[A-Za-z0-9_]+",
-    count=r"\d+",
+    number=r"\d+",
     variants="|".join(settings.variant_sets) or "none",
     benchmark="|".join(settings.benchmarks) or "none",
 

@@ -24,8 +24,8 @@ EXTRA = ((OutputType.RNA_SEQ, "gene_lfc_pearson"),)
 X_LABELS = {
     "resolution": "finest level of the decoder (bp)",
     "length": "inference window",
-    "teachers": "teachers",
-    "modality": "",
+    "teachers": "number of teachers, n",
+    "modality": "group of outputs",
 }
 SERIES_LABELS = {
     "distilled": "student of the first n",
@@ -66,7 +66,7 @@ def panels_of(table: pl.DataFrame, organism: str | None) -> list[Panel]:
             part = own.filter((pl.col("output_type") == output) & (pl.col("metric") == metric))
             part = part.filter(pl.col("resolution") == pl.col("resolution").min())
             if part.height:
-                at = f", {part['resolution'][0]} bp" if metric == "pearson" else ""
+                at = f" at {part['resolution'][0]:,} bp" if metric == "pearson" else ""
                 found.append(Panel(label_of(output), metric_label(metric) + at, part, output))
     scored = rows.filter(pl.col("benchmark").is_not_null())
     for (name,), part in scored.group_by(["benchmark"], maintain_order=True):
@@ -130,12 +130,12 @@ def ablation_figure(
                 label.set_ha("right")
                 label.set_rotation_mode("anchor")
         axes.set_xlim(-0.5, len(levels) - 0.5)
-        axes.set_title(panel.title)
-        axes.set_ylabel(panel.metric, fontsize=8)
+        axes.set_title(panel.title, pad=17)
+        axes.text(0, 1.03, panel.metric, transform=axes.transAxes, fontsize=8.5, color=QUIET, va="bottom")
         axes.grid(axis="y", color=FAINT)
         _widen(axes)
-    if X_LABELS[kind]:
-        figure.supxlabel(X_LABELS[kind], fontsize=9.5, color=INK)
+    told = [X_LABELS[kind], f"held-out windows of {organism}" if organism else ""]
+    figure.supxlabel(" \N{MIDDLE DOT} ".join(filter(None, told)), fontsize=9.5, color=INK)
     _legend(figure, kind, colours)
     return figure
 
