@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from test_config import values
 
 from megabase.ablation_jobs import AblationJobs
@@ -101,6 +103,18 @@ def test_modality_groups_shape_the_trunk_alone_or_not_at_all() -> None:
     assert without == [o for o in OutputType if not o.startswith("splice")]
     own = make(a={"kind": "modality", "values": ["dna"], "groups": {"dna": ["dnase"]}})
     assert own.train_settings("a", "dna").trunk_outputs == [OutputType.DNASE]
+
+
+def test_ablations_of_the_configs_can_be_run(root: Path) -> None:
+    counts = {}
+    for name in ("alphagenome", "config"):
+        found = Ablations(load_config(yaml.safe_load((root / f"config/{name}.yaml").read_text()), name))
+        kinds = {study: settings.kind for study, settings in found.config.ablations.items()}
+        assert kinds == {kind: kind for kind in ("resolution", "length", "teachers", "modality")}
+        assert found.config.report.ablations == []  # no part of `rule all`
+        counts[name] = {study: len(found.runs(study)) for study in kinds}
+    assert counts["config"] == {"resolution": 3, "length": 4, "teachers": 4, "modality": 5}
+    assert counts["alphagenome"] == {"resolution": 32, "length": 64, "teachers": 8, "modality": 104}
 
 
 def test_every_output_type_is_in_one_group() -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -18,6 +20,7 @@ from megabase.report.style import in_output_order, metric_label, panels
 from megabase.spec import OUTPUTS, OutputType
 from megabase.style import BLUE, FAINT, GREY, INK, ORANGE, QUIET, label_of, styled
 
+ROOM = 24  # letters below a panel that lie beside each other; more are turned
 LEAST_SPAN = 0.12  # of a y-axis, so that noise does not fill a panel
 ALL_OUTPUTS = "all"
 EXTRA = ((OutputType.RNA_SEQ, "gene_lfc_pearson"),)
@@ -34,7 +37,6 @@ SERIES_LABELS = {
     "without": "all but this group",
     ALL_OUTPUTS: "all outputs",
 }
-_LENGTHS = ("#9ecae1", "#5aa2cf", "#2b7bba", "#0b559f", "#08306b")  # short to long
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def series_colours(kind: str, series: Sequence[str]) -> dict[str, str]:
         known = {"": BLUE, "distilled": BLUE, "ensemble": ORANGE, "only": BLUE, "without": ORANGE}
         return {name: known.get(name, GREY) for name in series}
     ordered = sorted(series, key=int)
-    steps = np.linspace(0, len(_LENGTHS) - 1, len(ordered)) if len(ordered) > 1 else [len(_LENGTHS) - 1]
-    return {name: _LENGTHS[round(step)] for name, step in zip(ordered, steps, strict=True)}
+    shades = colormaps["Blues"](np.linspace(1, 0.35, len(ordered))[::-1])  # short to long: light to dark
+    return {name: to_hex(shade) for name, shade in zip(ordered, shades, strict=True)}
 
 
 @styled
@@ -124,11 +126,9 @@ def ablation_figure(
         else:
             _lines(axes, means, levels, colours)
         axes.set_xticks(range(len(levels)), [_level_label(kind, level) for level in levels])
-        if kind == "modality":
-            axes.tick_params(axis="x", rotation=40)
+        if sum(len(label.get_text()) for label in axes.get_xticklabels()) > ROOM:
             for label in axes.get_xticklabels():
-                label.set_ha("right")
-                label.set_rotation_mode("anchor")
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.set_title(panel.title, pad=17)
         axes.text(0, 1.03, panel.metric, transform=axes.transAxes, fontsize=8.5, color=QUIET, va="bottom")
