@@ -24,7 +24,6 @@ from megabase.report.figures_ablation import (
 )
 from megabase.report.sections_ablation import ablation_section
 from megabase.spec import ABLATION_COLUMNS, BENCHMARK_COLUMNS, EVALUATION_COLUMNS
-from megabase.style import png
 
 MEASURES = {
     ("rna_seq", 1, "pearson"): 0.5, ("rna_seq", 128, "pearson"): 0.8, ("rna_seq", 1, "gene_lfc_pearson"): 0.4,
@@ -134,7 +133,7 @@ def test_names_and_colours() -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_kind_is_drawn(name: str, results: Path, tables: dict[str, pl.DataFrame]) -> None:
+def test_every_kind_is_drawn(name: str, tables: dict[str, pl.DataFrame]) -> None:
     table = tables[name]
     figure = ablation_figure(table, "x", config().ablations[name].groups)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -143,7 +142,6 @@ def test_every_kind_is_drawn(name: str, results: Path, tables: dict[str, pl.Data
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels == {"fine": ["1", "8"], "long": ["4 kb", "16 kb"], "many": ["1", "2"],
                       "which": ["tf", "expression"]}[name]  # fmt: skip
-    assert png(figure) == (results / f"ablations/{name}.png").read_bytes()
     lines = {tuple(line.get_ydata()) for line in figure.axes[0].lines}
     reached = over_seeds(panels_of(table, "x")[0].rows)["value"].to_list()
     assert all(any(value in line for line in lines) for value in reached)  # every mean is a point or a line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parallel_stand_ins import CHANNELS, run_ranks, small_model
+from parallel_stand_ins import CHANNELS, small_model
 from test_recompute import make_batch
 from torch import Tensor
 
@@ -16,7 +16,6 @@ from megabase.config import TrainSettings
 from megabase.model import AlphaGenome, Sizes, load_model, save_model
 from megabase.model.sizes import RESOLUTIONS
 from megabase.optimise import batch_loss
-from megabase.parallel import SINGLE, Layout, attach, sum_gradients
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, Kind, OutputType
 
@@ -104,14 +103,12 @@ def test_the_loss_is_that_of_bins_up_to_a_constant() -> None:
     assert torch.allclose(difference(True), difference(False), rtol=1e-3, atol=1e-3)
 
 
-def one_step(layout: Layout, resolution: int, bases: int) -> dict[str, Tensor]:
+def one_step(resolution: int, bases: int) -> dict[str, Tensor]:
     """Loss, gradients and running averages of one forward and backward pass."""
     model = model_of(resolution).train()
-    attach(model, layout)
     settings = TrainSettings(recompute_bases=bases, gene_loss_weight=0.1, segment_bases=4096)
-    loss, _ = batch_loss(model, make_batch(model, layout), settings)
-    (loss / layout.ranks).backward()
-    sum_gradients(model.parameters(), layout)
+    loss, _ = batch_loss(model, make_batch(model), settings)
+    loss.backward()
     left = {f"gradient/{n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
     left |= {f"state/{n}": b for n, b in model.named_buffers()}
     return left | {"loss": loss.detach()}
@@ -119,20 +116,10 @@ def one_step(layout: Layout, resolution: int, bases: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("resolution", "bases"), [(4, 16), (128, 128)])
 def test_recomputing_changes_nothing(resolution: int, bases: int) -> None:
-    wanted, found = one_step(SINGLE, resolution, 0), one_step(SINGLE, resolution, bases)
+    wanted, found = one_step(resolution, 0), one_step(resolution, bases)
     assert wanted.keys() == found.keys()
     for name, value in wanted.items():
         assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-6), name
-
-
-def test_ranks_of_a_window_do_together_what_one_does(tmp_path: Path) -> None:
-    wanted = one_step(SINGLE, 32, 0)
-    for found in run_ranks(one_step, 2, 2, tmp_path, 32, 0):
-        assert float(found["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-5)
-        for name, value in wanted.items():
-            if name.startswith(("gradient/", "state/")):
-                distance = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
-                assert float(distance) < 1e-4, name
 
 
 def test_every_output_type_at_1_bp_becomes_coarse() -> None:

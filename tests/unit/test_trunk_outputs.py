@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ def one_step(
     layout: Layout,
     trunk: list[OutputType],
     bases: int = 0,
+    resolution: int = 1,
     weights: dict[str, float] | None = None,
     **more: Any,
 ) -> dict[str, Tensor]:
-    """Loss, parts and gradients of one forward and backward pass."""
-    model = small_model().train()
+    """Loss, parts and gradients of one forward and backward pass. resolution: where the decoder stops."""
+    sizes = replace(small_model().sizes, resolution=resolution)
+    model = small_model().train() if resolution == 1 else AlphaGenome(sizes, seed=0).train()
     attach(model, layout)
     settings = TrainSettings(
         trunk_outputs=trunk, recompute_bases=bases, segment_bases=4096, loss_weights=weights or {}, **more
@@ -57,7 +60,7 @@ def of_trunk(found: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_only_the_chosen_losses_reach_the_trunk(bases: int) -> None:
     everything = one_step(SINGLE, [], bases)
     found = one_step(SINGLE, GROUP, bases)
-    alone = one_step(SINGLE, [], bases, dict.fromkeys(OTHERS, 0.0))
+    alone = one_step(SINGLE, [], bases, weights=dict.fromkeys(OTHERS, 0.0))
     for name, value in everything.items():
         if not name.startswith("gradient/"):
             assert torch.equal(found[name], value), name  # the losses are the same
@@ -84,20 +87,23 @@ def test_naming_all_is_naming_none() -> None:
     assert all(torch.equal(named[name], value) for name, value in none.items())
 
 
-def kept_and_recomputed(layout: Layout, trunk: list[OutputType]) -> list[dict[str, Tensor]]:
-    return [one_step(layout, trunk, bases) for bases in (0, 128)]
+WAYS = ({}, {"bases": 128}, {"bases": 128, "resolution": 32})  # of one step, on many ranks
 
 
-def test_many_ranks_do_it_together(tmp_path: Path) -> None:
+def every_way(layout: Layout, trunk: list[OutputType]) -> list[dict[str, Tensor]]:
+    return [one_step(layout, trunk, **way) for way in WAYS]
+
+
+def test_many_ranks_do_it_together_and_with_a_coarse_decoder(tmp_path: Path) -> None:
     group = [OT.RNA_SEQ, OT.CONTACT_MAPS]
-    wanted = one_step(SINGLE, group, 0)
-    ranks = run_ranks(kept_and_recomputed, 2, 2, tmp_path, group)
-    for found in (one for rank in ranks for one in rank):
-        assert float(found["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-5)
-        assert found.keys() == wanted.keys()
-        for name, value in wanted.items():
-            distance = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
-            assert float(distance) < 1e-4, name
+    wanted = every_way(SINGLE, group)
+    for rank in run_ranks(every_way, 2, 2, tmp_path, group):
+        for found, one in zip(rank, wanted, strict=True):
+            assert float(found["loss"]) == pytest.approx(float(one["loss"]), rel=1e-5)
+            assert found.keys() == one.keys()
+            for name, value in one.items():
+                distance = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
+                assert float(distance) < 1e-4, name
 
 
 def test_a_group_that_the_model_has_nothing_of() -> None:

@@ -29,22 +29,18 @@ def test_demo(shell, checkout: Path) -> None:
     assert jobs["score_variants"] == 2 * jobs["split_variants"]
 
 
-ABLATIONS = {  # what one command makes of the demo's models
-    "resolution": {"train_ablated": 3, "evaluate_tracks": 6},
-    "length": {"train_ablated": 2, "evaluate_tracks": 8},
-    "teachers": {"train_teacher": 2, "distill_ablated": 2, "gather_ablated": 2, "evaluate_tracks": 8},
-    "modality": {"train_ablated": 5, "evaluate_tracks": 10},
-}
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_one_command_an_ablation(name: str, shell) -> None:
-    result = shell(f"snakemake -n results/ablations/{name}.tsv")
+def test_one_command_an_ablation_and_nothing_more(shell) -> None:
+    names = ("resolution", "length", "teachers", "modality")
+    result = shell(f"snakemake -n {' '.join(f'results/ablations/{name}.tsv' for name in names)}")
     assert result.returncode == 0, result.stdout + result.stderr
     jobs = _jobs(result.stdout + result.stderr)
-    made = {"train_teacher", "train_ablated", "distill_student", "distill_ablated", "gather_ablated",
-            "evaluate_tracks", "score_variants", "tabulate_ablation", "plot_report"}  # fmt: skip
-    assert {rule: jobs[rule] for rule in made & set(jobs)} == {**ABLATIONS[name], "tabulate_ablation": 1}
+    made = {
+        rule for rule in jobs if re.search("train|distill|ensemble|gather|evaluat|score|tabulate|plot", rule)
+    }
+    assert {rule: jobs[rule] for rule in made} == {
+        "train_ablated": 3 + 2 + 5, "train_teacher": 2, "distill_ablated": 2, "gather_ablated": 2,
+        "evaluate_tracks": 2 * (3 + 2 * 2 + 4 + 5), "tabulate_ablation": 4,
+    }  # fmt: skip
 
 
 def test_ablations_of_the_report_are_made_for_it(shell) -> None:

@@ -181,31 +181,26 @@ def test_own_variants_are_scored_with_the_trained_model(
     assert {path: again[path] for path in first} == first  # nothing of the finished run was touched
 
 
-def test_ablations_run_by_one_command_and_use_what_the_run_has(
+def test_an_ablation_is_one_command_and_uses_what_the_run_has(
     copies: tuple[Path, Path], first: dict[str, str]
 ) -> None:
-    studies = {
-        "resolution": {"kind": "resolution", "values": [1, 128], "organisms": ["alpha"]},
-        "teachers": {"kind": "teachers", "values": [1], "methods": ["ensemble"], "organisms": ["alpha"]},
-    }
-    (copies[0] / "ablations.yaml").write_text(yaml.safe_dump(SETTINGS | {"ablations": studies}))
-    before = len((copies[0] / "driver.log").read_text())
-    targets = [f"results/ablations/{name}.tsv" for name in studies]
-    _finish(copies[0], _start(copies[0], *targets, config="ablations.yaml"))
+    study = {"kind": "resolution", "values": [1, 128], "organisms": ["alpha"]}
+    (copies[0] / "ablations.yaml").write_text(yaml.safe_dump(SETTINGS | {"ablations": {"fine": study}}))
+    before, target = len((copies[0] / "driver.log").read_text()), "results/ablations/fine.tsv"
+    _finish(copies[0], _start(copies[0], target, config="ablations.yaml"))
     jobs = (copies[0] / "driver.log").read_text()[before:].split("Job stats:")[1].split("\n\n")[0]
     assert dict(re.findall(r"^(\w+) +(\d)", jobs, re.M)) == {
-        "train_ablated": "1", "gather_ablated": "1", "evaluate_tracks": "2", "tabulate_ablation": "2",
-        "total": "6",
+        "train_ablated": "1", "evaluate_tracks": "1", "tabulate_ablation": "1", "total": "3",
     }  # fmt: skip
-    table = read_tsv(copies[0] / targets[0], "ablation")
+    table = read_tsv(copies[0] / target, "ablation")
     assert table.columns == list(ABLATION_COLUMNS)
-    levels = dict(table.select("level", "model").unique().rows())
-    assert levels == {1: "teacher-fold0-seed0", 128: "ablation-resolution-128-fold0-seed0"}
+    models = dict(table.select("level", "model").unique().rows())
+    assert models == {1: "teacher-fold0-seed0", 128: "ablation-fine-128-fold0-seed0"}
     reached = table.filter(pl.col("output_type") == "rna_seq", pl.col("metric") == "pearson")
     assert sorted(reached["level"].to_list()) == [1, 1, 128, 128]  # at 1 and at 128 bp
-    sizes = read_json(copies[0] / f"results/models/{levels[128]}/model.json", "model")["sizes"]
+    sizes = read_json(copies[0] / f"results/models/{models[128]}/model.json", "model")["sizes"]
     assert sizes["resolution"] == 128
-    assert (copies[0] / targets[1]).with_suffix(".png").stat().st_size > 1000
+    assert (copies[0] / target).with_suffix(".png").stat().st_size > 1000
     again = _digests(copies[0])
     assert {path: again[path] for path in first} == first  # nothing of the finished run was touched
 

@@ -69,6 +69,8 @@ def panels_of(table: pl.DataFrame, organism: str | None) -> list[Panel]:
             part = part.filter(pl.col("resolution") == pl.col("resolution").min())
             if part.height:
                 at = f" at {part['resolution'][0]:,} bp" if metric == "pearson" else ""
+                if output == OutputType.CONTACT_MAPS and part["kind"][0] == "length":
+                    at = ", pairs that one input joins"
                 found.append(Panel(label_of(output), metric_label(metric) + at, part, output))
     scored = rows.filter(pl.col("benchmark").is_not_null())
     for (name,), part in scored.group_by(["benchmark"], maintain_order=True):
