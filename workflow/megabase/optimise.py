@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -135,20 +135,23 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
     if not settings.recompute_bases and len(shaping) == len(outputs):
         return loss_of(model(sequence, batch.organism, splice_positions=positions))
 
-    def predictions(embeddings: Embeddings, wanted: list[OutputType]) -> Predictions:
-        return model.predict_heads(embeddings, batch.organism, wanted, positions)
+    def predictions(embeddings: Embeddings, wanted: Iterable[OutputType]) -> Predictions:
+        found: Predictions = {}
+        for seen, part in (
+            (embeddings, [o for o in wanted if o in shaping]),
+            (embeddings.detach(), [o for o in wanted if o not in shaping]),
+        ):
+            found |= model.predict_heads(seen, batch.organism, part, positions)
+        return {o: found[o] for o in wanted}
 
-    if not settings.recompute_bases:
-        embeddings = model.embeddings(sequence, batch.organism, outputs)
-        others = [o for o in outputs if o not in shaping]
-        return loss_of(predictions(embeddings, shaping) | predictions(embeddings.detach(), others))
+    def head_loss(embeddings: Embeddings, *wanted: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss_of(predictions(embeddings, wanted))
 
-    def head_loss(embeddings: Embeddings, output: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss_of(predictions(embeddings if output in shaping else embeddings.detach(), [output]))
-
-    # Head by head, so that the predictions of one only are in memory, forwards and backwards.
     wanted = [o for o in outputs if o in batch.targets]
     embeddings = model.embeddings(sequence, batch.organism, wanted)
+    if not settings.recompute_bases:
+        return head_loss(embeddings, *wanted)
+    # Head by head, so that the predictions of one only are in memory, forwards and backwards.
     found = [again(head_loss, embeddings, output) for output in wanted]
     parts = {name: part for _, own in found for name, part in own.items()}
     return torch.stack([loss for loss, _ in found]).sum(), parts
