@@ -10,6 +10,7 @@
 #   results/uncertainty/{model}/{organism}.tsv                 spread of a model, calibrated on held-out windows
 #   results/scores/{variants}/{model}/                         scores of a variant set
 #   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result
+#   results/ablations/{ablation}.tsv                           what one thing less is worth
 #   results/report/index.html                                  the page that a person reads
 from snakemake.utils import min_version
 
@@ -38,6 +39,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/ablate.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -54,3 +56,4 @@ rule all:
         uncertainties=plan.uncertainties(),
         scores=plan.scores(),
         benchmarks=plan.benchmarks(),
+        ablations=ablation_jobs.tables(),

@@ -166,6 +166,8 @@ def test_unknown_key_names_file_key_and_nearest(path: tuple[str, ...], nearest: 
      ({"genomes": {"x": {"organism": "q", "fasta": "f"}}}, "organism q is not one of"),
      ({"teachers": {"train": {"steps": 0}}}, "teachers.train.steps"),
      ({"folds": FOLDS | {"window": 1000}}, "multiple of 2048"),
+     ({"teachers": {"folds": [], "train": {"window": 6144}}}, "teachers.train.window: 6144 does not divide"),
+     ({"evaluation": {"window": 10240}}, "evaluation.window: 10240 does not divide folds.window 16384"),
      ({"folds": FOLDS | {"divide": {"train": ["z"]}}}, "divide train")],
 )  # fmt: skip
 def test_what_does_not_fit_together(change: dict[str, Any], words: str) -> None:
@@ -199,6 +201,16 @@ def test_bad_settings_of_a_command(text: str, words: str) -> None:
     with pytest.raises(FileError, match=words) as caught:
         parse_settings(TrainSettings, text)
     assert "\n" not in str(caught.value)
+
+
+def test_later_settings_are_silent_where_they_are_not_used() -> None:
+    plain, cut = TrainSettings(), TrainSettings(window=2048, trunk_outputs=["cage"])
+    assert not {"window", "trunk_outputs"} & set(plain.model_dump(mode="json"))
+    assert cut.model_dump(mode="json") == plain.model_dump(mode="json") | {
+        "window": 2048, "trunk_outputs": ["cage"],
+    }  # fmt: skip
+    assert parse_settings(TrainSettings, section_json(cut)) == cut
+    assert plain.hash() != cut.hash()
 
 
 def test_settings_from_a_file(tmp_path) -> None:

@@ -31,6 +31,40 @@ def test_demo(shell, checkout: Path) -> None:
     assert jobs["score_variants"] == 2 * jobs["split_variants"]
 
 
+def test_one_command_an_ablation_and_nothing_more(shell) -> None:
+    names = ("resolution", "length", "teachers", "modality")
+    result = shell(f"snakemake -n {' '.join(f'results/ablations/{name}.tsv' for name in names)}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = _jobs(result.stdout + result.stderr)
+    made = {
+        rule for rule in jobs if re.search("train|distill|ensemble|gather|evaluat|score|tabulate|plot", rule)
+    }
+    assert {rule: jobs[rule] for rule in made} == {
+        "train_ablated": 3 + 2 + 5, "train_teacher": 2, "distill_ablated": 2, "gather_ablated": 2,
+        "evaluate_tracks": 2 * (3 + 2 * 2 + 4 + 5), "tabulate_ablation": 4,
+    }  # fmt: skip
+
+
+def test_ablations_of_the_report_are_made_for_it(shell) -> None:
+    result = shell("snakemake -n --config 'report={ablations: [resolution]}'")
+    jobs = _jobs(result.stdout + result.stderr)
+    assert jobs["train_ablated"] == 3 and jobs["tabulate_ablation"] == jobs["plot_report"] == 1
+    assert jobs["train_teacher"] == 4
+
+
+def test_a_model_asked_in_another_window(shell, checkout: Path) -> None:
+    """Evaluation and benchmark of `{model}@{window}` use the model, and that window."""
+    targets = ("evaluation/student-seed0@4096/alpha.tsv", "benchmarks/eqtl_sign/student-seed0@4096.tsv")
+    result = shell(f"snakemake -n -p {' '.join(f'results/{path}' for path in targets)}")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    commands = [line for line in text.splitlines() if "megabase " in line and "student-seed0" in line]
+    for name in ("evaluate-tracks", "score-variants"):
+        used = [line for line in commands if f"megabase {name}" in line]
+        assert used and all('"window":4096' in line for line in used)
+        assert all("results/models/student-seed0/model.json" in line for line in used)
+
+
 @pytest.mark.parametrize("name", ["human_tiny", "yeast"])
 def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
     result = shell(f"snakemake -n --configfile config/{name}.yaml --config data={real_data}")

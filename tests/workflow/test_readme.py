@@ -14,6 +14,7 @@ DRY = {  # what is added to a command whose full run takes minutes, or needs its
     "make demo": "DEMO_FLAGS=--dry-run",
     "make test": "TEST_FLAGS=--version",
     "snakemake --cores 2 results/scores/mine/student-seed0": "--dry-run",
+    "snakemake --cores 2 results/ablations/resolution.tsv": "--dry-run",
     "snakemake --profile profiles/slurm --dry-run": "--set-scatter variants=3",
     "snakemake --cores 2 --configfile config/human_tiny.yaml --dry-run": "--config data={data}",
 }

@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from megabase.alone import processes, send
-from megabase.files import read_json, read_table
+from megabase.files import read_json, read_table, read_tsv
 from megabase.simulate import DemoSize, simulate_demo
+from megabase.spec import ABLATION_COLUMNS
 
 SIZE = DemoSize(
     alpha={"chrA1": 160_000, "chrA2": 120_000}, beta={"chrB1": 100_000}, variants=80, eqtls=5, sqtls=2
@@ -178,6 +179,30 @@ def test_own_variants_are_scored_with_the_trained_model(
     assert counts["alleles_in"] == counts["scored"] + counts["rejected"] == counts["scored"] == 6
     table = read_table(next((copies[0] / target / "atac").glob("part-*")), "scores")
     assert table["quantile"].null_count() == 0
+    again = _digests(copies[0])
+    assert {path: again[path] for path in first} == first  # nothing of the finished run was touched
+
+
+def test_an_ablation_is_one_command_and_uses_what_the_run_has(
+    copies: tuple[Path, Path], first: dict[str, str]
+) -> None:
+    study = {"kind": "resolution", "values": [1, 128], "organisms": ["alpha"]}
+    (copies[0] / "ablations.yaml").write_text(yaml.safe_dump(SETTINGS | {"ablations": {"fine": study}}))
+    before, target = len((copies[0] / "driver.log").read_text()), "results/ablations/fine.tsv"
+    _finish(copies[0], _start(copies[0], target, config="ablations.yaml"))
+    jobs = (copies[0] / "driver.log").read_text()[before:].split("Job stats:")[1].split("\n\n")[0]
+    assert dict(re.findall(r"^(\w+) +(\d)", jobs, re.M)) == {
+        "train_ablated": "1", "evaluate_tracks": "1", "tabulate_ablation": "1", "total": "3",
+    }  # fmt: skip
+    table = read_tsv(copies[0] / target, "ablation")
+    assert table.columns == list(ABLATION_COLUMNS)
+    models = dict(table.select("level", "model").unique().rows())
+    assert models == {1: "teacher-fold0-seed0", 128: "ablation-fine-128-fold0-seed0"}
+    reached = table.filter(pl.col("output_type") == "rna_seq", pl.col("metric") == "pearson")
+    assert sorted(reached["level"].to_list()) == [1, 1, 128, 128]  # at 1 and at 128 bp
+    sizes = read_json(copies[0] / f"results/models/{models[128]}/model.json", "model")["sizes"]
+    assert sizes["resolution"] == 128
+    assert (copies[0] / target).with_suffix(".png").stat().st_size > 1000
     again = _digests(copies[0])
     assert {path: again[path] for path in first} == first  # nothing of the finished run was touched
 

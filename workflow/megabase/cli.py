@@ -484,6 +484,22 @@ def evaluate_baselines(
 
 
 @app.command()
+def tabulate_ablation(
+    results: Annotated[
+        list[str], typer.Argument(help="path=level=series=seed of evaluations and benchmarks")
+    ],
+    name: Annotated[str, typer.Option(help="name of the ablation")],
+    settings: Settings,
+    output: Output,
+) -> None:
+    """Write the table of an ablation and, beside it, its figure."""
+    from megabase.report import ablations
+
+    given = begin("tabulate-ablation", config.AblationSettings, settings)
+    ablations.tabulate_ablation(results, name, given, output)
+
+
+@app.command()
 def plot_report(
     results: Annotated[Path, typer.Argument(help="folder of results")],
     manifest: Manifest,

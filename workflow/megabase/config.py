@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from megabase.files import FileError, hash_json
-from megabase.spec import OutputType
+from megabase.spec import MODALITIES, OutputType
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -25,9 +34,21 @@ Window = Annotated[int, Field(ge=2048, multiple_of=2048)]  # a whole number of p
 
 
 class Section(BaseModel):
-    """Base of every settings class: frozen, unknown keys refused."""
+    """Base of every settings class: frozen, unknown keys refused.
+
+    SILENT: keys that are written only where they differ from their default. What was made before such a
+    key came keeps its hash, its bytes, and its place in the graph of jobs.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    SILENT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = write(self)
+        fields = type(self).model_fields
+        quiet = {key for key in self.SILENT if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in values.items() if key not in quiet}
 
     def hash(self) -> str:
         """Hash of this section's values, as stamped into the files that it makes."""
@@ -126,6 +147,8 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Optimisation of one model (paper values: AlphaGenome preprint, Methods, pre-training)."""
 
+    SILENT = frozenset({"window", "trunk_outputs"})
+
     steps: Positive = Field(15_000, description="optimizer steps")
     warmup_steps: int = Field(5_000, ge=0, description="steps of linear warm-up")
     constant_steps: int = Field(0, ge=0, description="steps at the peak before the cosine decay")
@@ -133,6 +156,10 @@ class TrainSettings(Section):
     peak_rate: float = Field(0.004, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.4, ge=0, description="AdamW decoupled weight decay")
     dropout: Fraction = Field(0.3, description="dropout in attention and MLP blocks")
+    window: Window | None = Field(
+        None,
+        description="train on pieces of this length of the windows, a divisor of folds.window; none: whole",
+    )
     max_shift: int = Field(1024, ge=0, description="windows move by up to this many bases either way")
     reverse_complement: Fraction = Field(0.5, description="share of examples that are reverse complemented")
     clip_norm: float = Field(0.0, ge=0, description="gradient norm limit; 0: none (published: not stated)")
@@ -142,6 +169,11 @@ class TrainSettings(Section):
     )
     loss_weights: dict[OutputType, Annotated[float, Field(ge=0)]] = Field(
         {}, description="weight of an output type's loss, 1 where not given (published: 1 everywhere)"
+    )
+    trunk_outputs: list[OutputType] = Field(
+        [],
+        description="output types whose losses train what comes before the heads; the other heads learn from "
+        "embeddings that they do not shape; none named: all",
     )
     segment_bases: Positive = Field(131_072, description="multinomial segment of the track loss (bp)")
     organism_weights: dict[str, float] = Field(
@@ -206,8 +238,15 @@ class StudentSettings(Section):
 class EvaluationSettings(Section):
     """Track evaluation on held-out windows (Methods, track evaluation)."""
 
+    SILENT = frozenset({"window"})
+
     splits: list[Literal["valid", "test"]] = Field(["test"], description="splits to evaluate")
     batch_size: Positive = Field(4, description="windows predicted together")
+    window: Window | None = Field(
+        None,
+        description="predict the windows in tiles of this length, a divisor of folds.window; contacts "
+        "between tiles are then missing, junctions between them 0; none: whole",
+    )
     max_windows: Positive = Field(100_000, description="seeded subset of the windows")
     bootstrap: Positive = Field(200, description="resamples of windows for an interval")
     baselines: list[Literal["baseline-mean", "baseline-kmer"]] = Field(
@@ -276,12 +315,54 @@ class BenchmarkSettings(Section):
     bootstrap: Positive = Field(1000, description="resamples for an interval")
 
 
+class AblationSettings(Section):
+    """Models that differ in one thing only, to see what it is worth (docs/ablations.md)."""
+
+    kind: Literal["resolution", "length", "teachers", "modality"] = Field(
+        description="what differs: the decoder's finest level, the training and inference windows, the "
+        "number of teachers, or the outputs that shape the trunk"
+    )
+    values: list[int | str] = Field(
+        min_length=1,
+        description="resolution: bases (1, 2, 4, ..., 128); length: training windows (bp); teachers: "
+        "numbers; modality: `all`, a group, or `without_` and a group",
+    )
+    inference: list[Window] = Field(
+        [], description="length: windows that every model is evaluated with (bp); none named: the values"
+    )
+    methods: list[Literal["distilled", "ensemble"]] = Field(
+        ["distilled", "ensemble"],
+        min_length=1,
+        description="teachers: a student of the first n, and their mean",
+    )
+    groups: dict[str, list[OutputType]] = Field(
+        {name: list(outputs) for name, outputs in MODALITIES.items()},
+        description="modality: output types by group",
+    )
+    scheme: str | None = Field(
+        None,
+        description="fold scheme of the models; none: the first of teachers.folds, of kind teachers `all`",
+    )
+    seeds: Positive = Field(1, description="models of each value")
+    train: dict[str, Any] = Field(
+        {}, description="settings that differ from teachers.train, of distilled models from student.distill"
+    )
+    evaluation: dict[str, Any] = Field({}, description="settings that differ from `evaluation`")
+    organisms: list[str] = Field([], description="organisms that are evaluated; none named: all")
+    benchmarks: list[str] = Field([], description="benchmarks that are run, too")
+
+
 class ReportSettings(Section):
     """The page that a person reads."""
+
+    SILENT = frozenset({"ablations"})
 
     title: str = Field("megabase", description="title of the page")
     explain: str | None = Field(None, description="variant set whose largest effect is explained")
     ism_width: Positive = Field(128, description="bases of the in-silico mutagenesis logo")
+    ablations: list[str] = Field(
+        [], description="ablations that are run and shown; those not named are run by their own command only"
+    )
 
 
 class CostSettings(Section):
@@ -305,6 +386,8 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
+    SILENT = frozenset({"ablations"})
+
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
     seed: int = Field(0, description="seed of every named random generator")
@@ -323,6 +406,7 @@ class Config(Section):
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
+    ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
     cost: CostSettings = Field(default_factory=CostSettings, description="estimate of GPU hours")
 
@@ -340,6 +424,18 @@ class Config(Section):
         for name, genome in self.genomes.items():
             if genome.organism not in self.organisms:
                 raise ValueError(f"genomes.{name}: organism {genome.organism} is not one of {self.organisms}")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Config:
+        given = {
+            "teachers.train.window": self.teachers.train.window,
+            "student.distill.window": self.student.distill.window,
+            "evaluation.window": self.evaluation.window,
+        }
+        for key, window in given.items():
+            if window is not None and self.folds.window % window:
+                raise ValueError(f"{key}: {window} does not divide folds.window {self.folds.window}")
         return self
 
     @model_validator(mode="after")
@@ -467,6 +563,15 @@ class Config(Section):
         """Names of the teachers of a fold scheme."""
         seeds = self.teachers.all_seeds if scheme == "all" else self.teachers.fold_seeds
         return [f"teacher-{scheme}-seed{seed}" for seed in range(seeds)]
+
+
+def changed(section: S, values: Mapping[str, Any], key: str) -> S:
+    """The section with some values changed; ValueError names every problem under `key`."""
+    try:
+        return type(section).model_validate(section.model_dump() | dict(values))
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem, type(section)) for problem in error.errors())
+        raise ValueError(f"{key}: {problems}") from None
 
 
 def is_vcf_path(vcf: str) -> bool:

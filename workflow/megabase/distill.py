@@ -33,7 +33,7 @@ from megabase.parallel.processes import joined
 from megabase.seeds import generator
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, Kind, OutputType
-from megabase.train import ALL_FOLDS, Setup, describe, make_model, run, set_up, settings_of, track_tables
+from megabase.train import Setup, describe, make_model, run, set_up, settings_of, track_tables
 
 if TYPE_CHECKING:
     from megabase.config import DistillSettings, FoldSettings
@@ -137,6 +137,20 @@ def used_teachers(count: int, layout: Layout) -> list[int]:
     return sorted({in_rotation(step, count, layout) for step in range(count)})
 
 
+def scheme_of(teachers: Sequence[str | Path]) -> str:
+    """Fold scheme of the teachers; FileError unless there are some, all of one scheme."""
+    if not teachers:
+        raise FileError("no teacher given; wanted the folders of one or more trained teachers")
+    schemes = {folder: load_card(folder)[1]["scheme"] for folder in teachers}
+    first = schemes[teachers[0]]
+    if other := next((folder for folder, scheme in schemes.items() if scheme != first), None):
+        raise FileError(
+            f"{other}: was trained by scheme {schemes[other]}, {teachers[0]} by {first}; what is held out "
+            "from a student is what is held out from all its teachers, so give teachers of one scheme"
+        )
+    return first
+
+
 def load_teachers(
     folders: Sequence[str | Path], channels: Channels, device: str, layout: Layout = SINGLE
 ) -> tuple[list[AlphaGenome | None], Sizes, dict[str, Any]]:
@@ -144,8 +158,6 @@ def load_teachers(
 
     FileError unless all have these organisms, tracks and sizes.
     """
-    if not folders:
-        raise FileError("no teacher given; wanted the folders of one or more trained teachers")
     wanted, used = track_tables(channels), used_teachers(len(folders), layout)
     cards = [load_card(folder) for folder in folders]
     first = cards[0][0]
@@ -177,17 +189,19 @@ def distill_student(
 ) -> Path:
     """Distill one student and write `model.safetensors`, `model.json` and `training.tsv` into `output_dir`.
 
-    teachers: model folders of one scheme, `all`; windows are that scheme's training windows, so reserved
-    folds stay unseen. Checkpoints and errors as in `train_teacher`.
+    teachers: model folders of one scheme; windows are that scheme's training windows, so what is held out
+    from the teachers stays unseen by the student. Checkpoints and errors as in `train_teacher`.
     """
     check_schedule(settings)
-    output = Path(output_dir)
+    output, scheme = Path(output_dir), scheme_of(teachers)
     setup = set_up(
         shards, genomes, genes, intervals,
-        organisms=organisms, scheme=ALL_FOLDS, folds=fold_settings, max_shift=settings.max_shift,
+        organisms=organisms, scheme=scheme, folds=fold_settings, max_shift=settings.max_shift,
+        window=settings.window,
     )  # fmt: skip
+    window = settings.window or fold_settings.window
     with joined(device, settings.sequence_ranks) as (layout, own):
-        return _distill(teachers, setup, output, seed, settings, fold_settings, own, threads, layout)
+        return _distill(teachers, setup, output, seed, settings, scheme, window, own, threads, layout)
 
 
 def _distill(
@@ -196,7 +210,8 @@ def _distill(
     output: Path,
     seed: int,
     settings: DistillSettings,
-    fold_settings: FoldSettings,
+    scheme: str,
+    window: int,
     device: str,
     threads: int | None,
     layout: Layout,
@@ -206,7 +221,7 @@ def _distill(
     loaded, sizes, info = load_teachers(teachers, setup.channels, home, layout)
     setup.inputs.update({f"teacher/{Path(t).name}": hash_path(Path(t) / "model.json") for t in teachers})
     description = describe(
-        output.name, setup.channels, scheme=ALL_FOLDS, seed=seed, window=fold_settings.window,
+        output.name, setup.channels, scheme=scheme, seed=seed, window=window,
         settings={"distill": settings_of(settings), "model": info["settings"].get("model", {})},
     )  # fmt: skip
     own = replace(sizes, dropout=settings.dropout, spread=settings.spread == "variance")

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from megabase.config import Config, Section
 from megabase.files import atomic_path
+from megabase.spec import OutputType
 
 README = Path("config/README.md")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -119,4 +120,8 @@ def _words(annotation: Any) -> str:
         return f"names with {_words(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "section"
+    if annotation is Any:
+        return "a value"
+    if annotation is OutputType:
+        return "output type"
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[annotation.__name__]

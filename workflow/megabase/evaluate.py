@@ -4,7 +4,8 @@ Every model is asked through the predictor protocol, so teachers, students and p
 rows. Splits: `test` are the windows of the reserved folds, the same for every model (without reserved folds,
 the test folds of the model's own scheme); `valid` and `scheme` are the validation and test folds of its own
 scheme. Missing signal is in no metric. An undefined value (a constant prediction has no correlation) is null
-and counts as 0 in comparisons.
+and counts as 0 in comparisons. `evaluation.window` judges a shorter input at the same positions: windows are
+predicted in tiles, and contacts between tiles are missing like any other missing signal.
 
 | metric | output types | resolution | over |
 |---|---|---|---|
@@ -45,6 +46,7 @@ from megabase.files import FileError, Stamp, hash_path, read_table, write_tsv
 from megabase.genome import Interval
 from megabase.logs import progress
 from megabase.predictors.base import Predictor, load_predictor, max_shift_of, model_info
+from megabase.predictors.tiles import Tiled
 from megabase.seeds import generator
 from megabase.spec import EVALUATION_COLUMNS, OUTPUTS, PAIR, TOKEN, Kind, OutputType
 from megabase.train import input_hashes, open_sources, split_windows
@@ -263,6 +265,8 @@ def evaluate_tracks(
     ValueError when the model has not seen this organism, or its scheme holds no window out.
     """
     predictor, info = load_predictor(model_dir, device), model_info(model_dir)
+    if settings.window is not None:
+        predictor = Tiled(predictor, settings.window)
     if organism not in predictor.organisms:
         raise ValueError(f"{model_dir}: knows {predictor.organisms}, not {organism!r}")
     source = open_sources([shards], [genome], [genes] if genes else None, [organism])[0]

@@ -6,6 +6,7 @@ Missing signal is NaN, missing splice labels are -1; neither is ever a zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,6 +56,25 @@ class Example:
     def covered(self) -> int:
         """Bases that targets along the sequence cover."""
         return self.sequence.numel() if self.part is None else self.part.stop - self.part.start
+
+
+def pieces(windows: Sequence[Interval], length: int | None) -> list[Interval]:
+    """The windows cut into pieces of `length` bases, in order; None leaves them whole.
+
+    ValueError unless every window is a whole number of pieces.
+    """
+    if length is None:
+        return list(windows)
+    if odd := next((w for w in windows if w.length % length), None):
+        raise ValueError(
+            f"window: {length} bp does not divide the {odd.length} bp of {odd.chrom}:{odd.start}-{odd.end}; "
+            "wanted a divisor of folds.window"
+        )
+    return [
+        replace(window, start=start, end=start + length)
+        for window in windows
+        for start in range(window.start, window.end, length)
+    ]
 
 
 def track_target(store: ShardStore, output: OutputType, interval: Interval) -> Tensor:

@@ -102,6 +102,20 @@ def dense_genes(batch: Batch, layout: Layout = SINGLE) -> dict[str, Tensor] | No
     return {"bodies": bodies, "channels": genes["channels"]}
 
 
+def shaping_outputs(outputs: list[OutputType], settings: TrainSettings) -> list[OutputType]:
+    """Of a model's output types, those whose losses train what comes before the heads.
+
+    ValueError if `trunk_outputs` names some, and the model has none of them: nothing but heads would learn.
+    """
+    chosen = [o for o in outputs if not settings.trunk_outputs or o in settings.trunk_outputs]
+    if not chosen:
+        raise ValueError(
+            f"train.trunk_outputs names {', '.join(settings.trunk_outputs)}, and the model has heads for "
+            f"{', '.join(outputs)} only; name one of these"
+        )
+    return chosen
+
+
 def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss, and the loss of every head, of one batch that is on the model's device.
 
@@ -121,14 +135,24 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
     spread = model.sizes.spread and model.training
     model.recompute(settings.recompute_bases)
     model.compile_attention(settings.compile)
-    if not settings.recompute_bases and not spread:
+    shaping = shaping_outputs(outputs, settings)
+    if not settings.recompute_bases and not spread and len(shaping) == len(outputs):
         return loss_of(model(sequence, batch.organism, splice_positions=positions))
 
-    def head_loss(embeddings: Embeddings, *outputs: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
-        predictions = model.predict_heads(embeddings, batch.organism, outputs, positions)
-        loss, parts = loss_of(predictions)
+    def predictions(embeddings: Embeddings, wanted: Iterable[OutputType]) -> Predictions:
+        found: Predictions = {}
+        for seen, part in (
+            (embeddings, [o for o in wanted if o in shaping]),
+            (embeddings.detach(), [o for o in wanted if o not in shaping]),
+        ):
+            found |= model.predict_heads(seen, batch.organism, part, positions)
+        return {o: found[o] for o in wanted}
+
+    def head_loss(embeddings: Embeddings, *wanted: OutputType) -> tuple[Tensor, dict[str, Tensor]]:
+        found = predictions(embeddings, wanted)
+        loss, parts = loss_of(found)
         if spread:
-            parts |= _spread_parts(model, embeddings, predictions, batch)
+            parts |= _spread_parts(model, embeddings, found, batch)
         return loss, parts
 
     wanted = [o for o in outputs if o in batch.targets]

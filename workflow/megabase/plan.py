@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from megabase.ablations import Ablations, asked
 from megabase.config import Config, CostSettings, is_vcf_path, load_config, section_json
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
@@ -44,6 +45,10 @@ class Plan:
         """`values` of a parsed config file named `source`; FileError if it or its manifest cannot be used."""
         self.settings: Config = load_config(dict(values), source)
         self.manifest = f"resources/manifests/{self.settings.release}.tsv"
+        try:
+            self.ablations = Ablations(self.settings)
+        except ValueError as error:
+            raise FileError(f"{source}: {error}") from None
         rows = read_manifest(self.manifest).to_dicts()
         self.sheet = Sheet(rows, self.manifest, data=self.settings.data)
         for key, accession in self.accessions():
@@ -204,6 +209,20 @@ class Plan:
         """Seed of one model of an ensemble."""
         return self.settings.member_seed(int(wildcards.seed))
 
+    # Models, named with or without the window that they are asked with
+
+    def model_card(self, wildcards: Any) -> str:
+        """Card of a model."""
+        return f"<results>/models/{asked(wildcards.model)[0]}/model.json"
+
+    def model_weights(self, wildcards: Any) -> str:
+        """Weights of a model."""
+        return f"<results>/models/{asked(wildcards.model)[0]}/model.safetensors"
+
+    def evaluation_settings(self, wildcards: Any) -> str:
+        """How a model is evaluated."""
+        return section_json(self.ablations.evaluation_settings(wildcards.model))
+
     # Variants and benchmarks
 
     def _genome_of(self, wildcards: Any) -> str:
@@ -237,8 +256,9 @@ class Plan:
         return section_json(self.settings.variant_set(wildcards.variants))
 
     def scoring_settings(self, wildcards: Any) -> str:
-        """Scoring settings of a variant set."""
-        return section_json(self.settings.scoring_of(wildcards.variants))
+        """Scoring settings of a variant set, in the window that a model is asked with."""
+        settings, (_, window) = self.settings.scoring_of(wildcards.variants), asked(wildcards.model)
+        return section_json(settings.model_copy(update={"window": window}) if window else settings)
 
     def polya_sites(self, wildcards: Any) -> list[str]:
         """Table of polyadenylation sites of a variant set's organism, where the release has one."""

@@ -78,6 +78,16 @@ OUTPUTS: dict[OutputType, OutputSpec] = {
 TRACK_OUTPUTS = tuple(o for o, s in OUTPUTS.items() if s.kind is Kind.TRACKS)
 SPLICE_OUTPUTS = (OutputType.SPLICE_SITES, OutputType.SPLICE_SITE_USAGE, OutputType.SPLICE_JUNCTIONS)
 
+# Groups of output types that an ablation trains alone or leaves out (AlphaGenome, Fig. 7).
+MODALITIES: dict[str, tuple[OutputType, ...]] = {
+    "expression": (OutputType.RNA_SEQ, OutputType.CAGE, OutputType.PROCAP),
+    "accessibility": (OutputType.DNASE, OutputType.ATAC),
+    "histone": (OutputType.CHIP_HISTONE,),
+    "tf": (OutputType.CHIP_TF,),
+    "contacts": (OutputType.CONTACT_MAPS,),
+    "splicing": SPLICE_OUTPUTS,
+}
+
 
 class SiteClass:
     """Classes of the splice-site head, in channel order. Donor = last exonic base, acceptor = first."""
@@ -92,6 +102,12 @@ class SiteClass:
 
 
 STRANDS = ("+", "-", ".")
+
+# One row a number that an ablation compares. level: what is varied; series: which line of the figure.
+ABLATION_COLUMNS = (
+    "ablation", "kind", "level", "series", "seed", "model", "organism", "output_type", "benchmark", "scorer",
+    "resolution", "metric", "value", "low", "high", "n",
+)  # fmt: skip
 
 # One row a file that a release is made of. output_type is an OutputType or one of MANIFEST_ROLES.
 MANIFEST_COLUMNS = (

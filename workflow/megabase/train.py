@@ -21,7 +21,7 @@ import torch
 from megabase.batches import Batch, Plan, Windows, read_ahead
 from megabase.biases import start_biases
 from megabase.channels import Channels
-from megabase.examples import Source
+from megabase.examples import Source, pieces
 from megabase.files import FileError, Stamp, hash_json, hash_path, read_table, write_tsv
 from megabase.folds import held_out
 from megabase.genome import Genes, Genome, Interval
@@ -264,14 +264,19 @@ def set_up(
     scheme: str,
     folds: FoldSettings,
     max_shift: int,
+    window: int | None = None,
 ) -> Setup:
-    """Open the inputs of a training run and deal its windows to splits."""
+    """Open the inputs of a training run and deal its windows, or pieces of `window` bases, to splits."""
     sources = open_sources(shards, genomes, genes, organisms)
     table = read_table(intervals, "intervals")
+    splits = split_windows(table, sources, scheme, folds, max_shift)
     return Setup(
         sources=sources,
         channels=Channels(tuple(organisms), {s.organism: s.tracks for s in sources}),
-        splits=split_windows(table, sources, scheme, folds, max_shift),
+        splits={
+            split: {organism: pieces(found, window) for organism, found in dealt.items()}
+            for split, dealt in splits.items()
+        },
         inputs=input_hashes(shards, genomes, genes, {"intervals": intervals}),
     )
 
@@ -361,9 +366,10 @@ def train_teacher(
     setup = set_up(
         shards, genomes, genes, intervals,
         organisms=organisms, scheme=scheme, folds=fold_settings, max_shift=settings.max_shift,
+        window=settings.window,
     )  # fmt: skip
     description = describe(
-        output.name, setup.channels, scheme=scheme, seed=seed, window=fold_settings.window,
+        output.name, setup.channels, scheme=scheme, seed=seed, window=settings.window or fold_settings.window,
         settings={"train": settings_of(settings), "model": model_settings.model_dump(mode="json")},
     )  # fmt: skip
     sizes = Sizes.preset(

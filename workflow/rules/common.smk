@@ -1,6 +1,7 @@
 # The configuration and the sheet of files, loaded once; `plan` looks things up in them for the rules.
 import sys
 
+from megabase.ablation_jobs import AblationJobs
 from megabase.config import section_json
 from megabase.cost import told
 from megabase.files import FileError
@@ -24,6 +25,7 @@ except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
+ablation_jobs = AblationJobs(plan.ablations)
 
 
 onstart:
@@ -39,10 +41,13 @@ wildcard_constraints:
     portal=r"[^/]+",
     file=r"[^/]+",
     group=r"[A-Za-z0-9_+.-]+",
-    model=r"[A-Za-z0-9_+.-]+",
+    model=r"[A-Za-z0-9_+.-]+(?:@\d+)?",
     scheme="|".join(settings.folds.schemes),
     seed=r"\d+",
     kind="mean|kmer",
+    ablation="|".join(settings.ablations) or "none",
+    value=r"(?!distilled\d|ensemble\d)[A-Za-z0-9_]+",
+    number=r"\d+",
     variants="|".join(settings.variant_sets) or "none",
     benchmark="|".join(settings.benchmarks) or "none",
 

@@ -3,8 +3,8 @@
 
 rule evaluate_tracks:
     input:
-        model="<results>/models/{model}/model.json",
-        weights="<results>/models/{model}/model.safetensors",
+        model=plan.model_card,
+        weights=plan.model_weights,
         store="<results>/shards/{organism}",
         genome="<results>/genome/{organism}/sequence.json",
         genes=plan.organism_genes,
@@ -21,7 +21,7 @@ rule evaluate_tracks:
         runtime="12h",
     params:
         folds=section_json(settings.folds),
-        settings=section_json(settings.evaluation),
+        settings=plan.evaluation_settings,
         seed=settings.seed,
     shell:
         "megabase evaluate-tracks {input.model:q} --store {input.store:q} --genome {input.genome:q} "

@@ -17,6 +17,7 @@ rule plot_report:
         scores=plan.scores(),
         benchmarks=plan.benchmarks(),
         explanations=plan.explanations(),
+        ablations=ablation_jobs.tables(),
     output:
         page=report(
             "<results>/report/index.html",

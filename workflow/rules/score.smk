@@ -28,8 +28,8 @@ rule split_variants:
 rule score_variants:
     input:
         variants="<results>/variants/{variants}/{scatteritem}.parquet",
-        model="<results>/models/{model}/model.json",
-        weights="<results>/models/{model}/model.safetensors",
+        model=plan.model_card,
+        weights=plan.model_weights,
         genome=plan.variant_genome,
         genes=plan.variant_genes,
         polya_sites=plan.polya_sites,
@@ -55,7 +55,7 @@ rule score_variants:
 rule calibrate_scores:
     input:
         chunks=background_chunks,
-        model="<results>/models/{model}/model.json",
+        model=plan.model_card,
     output:
         quantiles="<results>/models/{model}/calibration.safetensors",
         info="<results>/models/{model}/calibration.json",
@@ -79,7 +79,7 @@ rule merge_scores:
         chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}"),
         rejected="<results>/variants/{variants}/rejected.parquet",
         calibration="<results>/models/{model}/calibration.json",
-        model="<results>/models/{model}/model.json",
+        model=plan.model_card,
     output:
         scores=directory("<results>/scores/{variants}/{model}"),
     log:
@@ -98,8 +98,8 @@ rule merge_scores:
 rule explain_variant:
     input:
         scores="<results>/scores/{variants}/{model}",
-        model="<results>/models/{model}/model.json",
-        weights="<results>/models/{model}/model.safetensors",
+        model=plan.model_card,
+        weights=plan.model_weights,
         genome=plan.variant_genome,
         genes=plan.variant_genes,
         store=plan.variant_store,

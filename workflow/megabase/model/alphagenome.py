@@ -51,6 +51,11 @@ class Embeddings:
     bp128: Tensor | None
     pair: Tensor | None
 
+    def detach(self) -> Embeddings:
+        """The same values; no gradient of what reads them goes on to what made them."""
+        parts = (self.bp1, self.bp128, self.pair)
+        return Embeddings(*(None if x is None else x.detach() for x in parts))
+
 
 class AlphaGenome(Sharded):
     """AlphaGenome at any sizes. Submodules carry the names of the published checkpoint.
@@ -121,7 +126,7 @@ class AlphaGenome(Sharded):
         return self.transformer_tower(x + self.embed(organism)[:, None].to(x.dtype))
 
     def decode(self, tokens: Tensor, skips: list[Tensor]) -> Tensor:
-        """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_1bp, S]."""
+        """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_r, S / r] at r bp."""
         return self.sequence_decoder(tokens.transpose(1, 2), skips)
 
     def embed_outputs(

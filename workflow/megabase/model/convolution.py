@@ -249,25 +249,26 @@ class UpResBlock(nn.Module):
 
 
 class SequenceDecoder(nn.Module):
-    """128-bp tokens back to 1 bp."""
+    """128-bp tokens back to the finest level: 1 bp as published, or `Sizes.resolution`."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
+        self.blocks = sizes.decoder_blocks
         n_in = sizes.trunk
-        for i in range(N_DOWNSAMPLE + 1):
+        for i in range(self.blocks):
             n_out = sizes.stage_channels(N_DOWNSAMPLE - i)
             self.add_module(block_name("up_res_block", i), UpResBlock(n_in, n_out))
             n_in = n_out
 
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
-        """x [B, C, S / 128] and the encoder's skips -> [B, C_1bp, S]."""
-        for i, skip in enumerate(reversed(skips)):
+        """x [B, C, S / 128] and the encoder's skips -> [B, C_r, S / r] of the finest level, r bp."""
+        for i, skip in enumerate(reversed(skips[N_DOWNSAMPLE + 1 - self.blocks :])):
             x = run(self.get_submodule(block_name("up_res_block", i)), x, skip)
         return x
 
     def levels(self) -> Iterator[tuple[int, nn.Module]]:
         """(bases a position, block) of every block."""
-        for i in range(N_DOWNSAMPLE + 1):
+        for i in range(self.blocks):
             yield 2 ** (N_DOWNSAMPLE - i), self.get_submodule(block_name("up_res_block", i))
 
 

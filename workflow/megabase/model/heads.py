@@ -45,23 +45,31 @@ class OutputEmbedder(nn.Module):
 
 
 class OutputEmbedder1(nn.Module):
-    """1-bp output embedding from the decoder and the 128-bp embedding."""
+    """1-bp output embedding from the decoder and the 128-bp embedding.
+
+    Where the decoder stops at r bp, it is that of r bp, repeated r times: every head, loss and reader works
+    as at 1 bp, and what is computed before the repetition is as much as r bp needs.
+    """
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.linear = Linear(sizes.channels_1bp, sizes.embedding_1bp)
+        self.resolution = sizes.resolution
+        self.linear = Linear(sizes.finest_channels, sizes.embedding_1bp)
         self.linear_1 = Linear(sizes.embedding_128bp, sizes.embedding_1bp, bias=False)
         self.rms_batch_norm = RMSBatchNorm(sizes.embedding_1bp)
         self.embed = Embed(sizes.n_organisms, sizes.embedding_1bp)
 
     def forward(self, x: Tensor, embedding_128bp: Tensor, organism: Tensor) -> Tensor:
-        """x [B, C, S], embedding [B, T, D'] -> [B, S, D]."""
+        """x [B, C, S / r], embedding [B, T, D'] -> [B, S, D]."""
         skip = self.linear_1(embedding_128bp).transpose(1, 2) + self.linear.b[:, None].to(x.dtype)
         y = torch.matmul(self.linear.w.t().to(x.dtype), x)
-        y = (y.unflatten(-1, (-1, TOKEN)) + skip[..., None]).flatten(-2)
+        y = (y.unflatten(-1, (-1, TOKEN // self.resolution)) + skip[..., None]).flatten(-2)
         shift = self.embed(organism)[..., None]
         scaled = self.rms_batch_norm(y, axis=1, slope=GELU_SLOPE, shift=shift)
-        return (F.silu(scaled) * (1 / GELU_SLOPE)).transpose(1, 2)
+        active = F.silu(scaled) * (1 / GELU_SLOPE)
+        if self.resolution > 1:
+            active = active.repeat_interleave(self.resolution, -1)
+        return active.transpose(1, 2)
 
 
 class OutputPair(Sharded):

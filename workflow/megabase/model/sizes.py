@@ -9,6 +9,7 @@ from typing import Any
 from megabase.spec import OUTPUTS, OutputType
 
 N_DOWNSAMPLE = 6  # residual stages below 1 bp; with the first pooling they make 2**7 = 128 bp tokens
+RESOLUTIONS = tuple(2**i for i in range(N_DOWNSAMPLE + 2))  # at which a decoder may stop
 
 # Padded channel counts of the published model's heads.
 PUBLISHED_CHANNELS: dict[OutputType, int] = {
@@ -33,6 +34,8 @@ class Sizes:
     channels: head channels by `OutputType` value; a head that is absent or 0 is not built. Splice
     junctions have one channel a biosample and strand (an even number, + half first).
     rope_max_position and pair_mask_tokens are constants of the position features, whatever the window.
+    resolution: bases a position of the decoder's finest level stands for, a power of 2 up to 128. Finer
+    levels are not built, and predictions at 1 bp are constant in bins of so many bases (published: 1).
     """
 
     channels: Mapping[str, int] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class Sizes:
     max_sites: int = 512
     site_threshold: float = 0.1  # least probability of a splice site that the junction head looks at
     dropout: float = 0.3
+    resolution: int = 1
     spread: bool = False  # whether there is a variance output, which is not published (model/spread.py)
 
     def __post_init__(self) -> None:
@@ -73,6 +77,8 @@ class Sizes:
                 and value < 1
             ):
                 raise ValueError(f"{item.name} is {value}; it must be at least 1")
+        if self.resolution not in RESOLUTIONS:
+            raise ValueError(f"resolution is {self.resolution}; it must be one of {list(RESOLUTIONS)}")
         for name in ("query_channels", "junction_hidden", "pair_position_features"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be even")
@@ -100,14 +106,28 @@ class Sizes:
         """Channels at 2**stage bp, stage 0 (1 bp) to N_DOWNSAMPLE (64 bp)."""
         return self.channels_1bp + stage * self.channels_step
 
+    @property
+    def decoder_blocks(self) -> int:
+        """Levels of the decoder: 7 down to 1 bp, none where the tokens are the finest level."""
+        return len(RESOLUTIONS) - 1 - RESOLUTIONS.index(self.resolution)
+
+    @property
+    def finest_channels(self) -> int:
+        """Channels of the finest level, which the 1-bp output embedding is made from."""
+        return self.stage_channels(min(RESOLUTIONS.index(self.resolution), N_DOWNSAMPLE))
+
     def outputs(self) -> list[OutputType]:
         """Output types that have a head, in vocabulary order."""
         return [o for o in OUTPUTS if self.channels.get(o, 0) > 0]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready sizes; `Sizes(**sizes.as_dict())` is the same object. `spread` is told where it is."""
+        """JSON-ready sizes; `Sizes(**sizes.as_dict())` is the same object.
+
+        What is not published is told where it is: cards from before there was any stay the same.
+        """
+        own = {"resolution": 1, "spread": False}
         found = asdict(self) | {"channels": dict(self.channels)}
-        return found if self.spread else {k: v for k, v in found.items() if k != "spread"}
+        return {name: value for name, value in found.items() if name not in own or value != own[name]}
 
     @classmethod
     def preset(cls, name: str, channels: Mapping[str, int] | None = None, **overrides: float | int) -> Sizes:

@@ -29,6 +29,7 @@ class Inputs:
     scores: dict[str, Path] = field(default_factory=dict)
     benchmarks: dict[str, list[Path]] = field(default_factory=dict)
     explanation: Path | None = None
+    ablations: list[Path] = field(default_factory=list)
 
 
 def _existing(paths: dict[str, Path]) -> dict[str, Path]:
@@ -71,6 +72,7 @@ def find_inputs(results: str | Path, manifest: str | Path | None, config: Config
         explanation=_first(root / "explanations" / explain / f"{s}.json" for s in students)
         if explain
         else None,
+        ablations=[p for n in config.report.ablations if (p := root / "ablations" / f"{n}.tsv").exists()],
     )
 
 

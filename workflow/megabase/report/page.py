@@ -11,6 +11,7 @@ from megabase import __version__
 from megabase.config import Config
 from megabase.files import atomic_path, read_tsv
 from megabase.logs import LOGGER, git_hash
+from megabase.report.ablations import read_ablations
 from megabase.report.blocks import PageSection, Picture
 from megabase.report.explanation import Explanation
 from megabase.report.inputs import (
@@ -21,6 +22,7 @@ from megabase.report.inputs import (
     read_training,
     read_uncertainties,
 )
+from megabase.report.sections_ablation import ablation_section
 from megabase.report.sections_results import (
     benchmark_section,
     evaluation_section,
@@ -52,7 +54,7 @@ def build_sections(inputs: Inputs, config: Config) -> list[PageSection]:
     evaluation = read_evaluations(inputs.evaluations)
     results = read_benchmarks(inputs.benchmarks)
     explanation = Explanation.read(inputs.explanation) if inputs.explanation else None
-    return [
+    found = [
         headline_section(evaluation, results, config),
         run_section(inputs, config),
         training_section(read_training(inputs.training), inputs.cards),
@@ -60,9 +62,11 @@ def build_sections(inputs: Inputs, config: Config) -> list[PageSection]:
         trust_section(read_uncertainties(inputs.uncertainties), inputs.tracks),
         explanation_section(explanation),
         benchmark_section(results, _rejected(inputs), config),
+        ablation_section(read_ablations(inputs.ablations), config),
         scores_section(inputs),
         methods_section(),
     ]
+    return [section for section in found if section is not None]
 
 
 def _rejected(inputs: Inputs) -> dict[str, pl.DataFrame]:
