@@ -47,6 +47,12 @@ def test_the_formula_is_what_torch_counts(preset: str, bases: int, sites: int) -
     assert forward_flop(sizes, bases, sites=sites) == counted(sizes, bases, sites)
 
 
+@pytest.mark.parametrize("resolution", [2, 64, 128])
+def test_a_coarser_decoder_is_what_torch_counts(resolution: int) -> None:
+    sizes = Sizes.preset("tiny", CHANNELS, resolution=resolution)
+    assert forward_flop(sizes, 4096, sites=8) == counted(sizes, 4096, 8)
+
+
 @pytest.mark.parametrize(
     "outputs",
     [["chip_tf"], ["contact_maps"], ["dnase", "contact_maps"], ["splice_sites", "splice_junctions"]],

@@ -79,15 +79,15 @@ def _encoder(sizes: Sizes, bases: int) -> Iterator[Part]:
 
 
 def _decoder(sizes: Sizes, bases: int) -> Iterator[Part]:
-    """The decoder and the 1-bp output embedder behind it."""
-    n_in = sizes.trunk
-    for stage in range(N_DOWNSAMPLE, -1, -1):
+    """The decoder, down to its finest level, and the 1-bp output embedder behind it."""
+    n_in, finest = sizes.trunk, N_DOWNSAMPLE + 1 - sizes.decoder_blocks
+    for stage in range(N_DOWNSAMPLE, finest - 1, -1):
         level, n_out = 2**stage, sizes.stage_channels(stage)
         flop = _convolution(n_in, n_out, WIDTH, bases // (2 * level))
         flop += _convolution(n_out, n_out, 1 + WIDTH, bases // level)  # what the encoder saw, and the last
         yield Part(f"decoder, {level} bp", level, flop)
         n_in = n_out
-    flop = 2 * bases * sizes.channels_1bp * sizes.embedding_1bp
+    flop = 2 * (bases // sizes.resolution) * sizes.finest_channels * sizes.embedding_1bp
     flop += 2 * (bases // TOKEN) * sizes.embedding_128bp * sizes.embedding_1bp
     yield Part("output embedder, 1 bp", 1, flop)
 
