@@ -146,7 +146,7 @@ def calls_of(function: Callable[[], Any]) -> int:
 def test_look_ups_grow_with_the_release(checkout: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkout)
     values = yaml.safe_load((root / "config/alphagenome.yaml").read_text())
-    values |= {"variants": {}, "benchmarks": {}, "report": {}, "cost": {}}
+    values |= {"variants": {}, "benchmarks": {}, "report": {}, "cost": {}, "ablations": {}}
     for name, organism in (("human", "human"), ("mouse", "mouse")):
         values["genomes"][name] = {"organism": organism, "fasta": "planned-0"}
     counts = []
