@@ -74,7 +74,8 @@ def correlate(x: Tensor, transformed: Tensor, bias: Tensor) -> Tensor:
 def _stretches(x: Tensor) -> Iterator[tuple[slice, slice]]:
     """(positions, what they see of x [B, C, S + 4]): stretches whose tiles take no more than `STRETCH`."""
     length = x.shape[-1] - WIDTH + 1
-    step = TILE * max(LEAST_TILES, STRETCH // (COUNT * x.shape[0] * x.shape[1]))
+    most = STRETCH // (COUNT * x.shape[0] * x.shape[1])
+    step = TILE * max(LEAST_TILES, most // LEAST_TILES * LEAST_TILES)
     for start in range(0, length, step):
         end = min(start + step, length)
         yield slice(start, end), slice(start, end + WIDTH - 1)
@@ -92,9 +93,12 @@ def _interpolate(products: Tensor, batch: int) -> Tensor:
 
 
 def transform_quickly(weight: Tensor) -> Tensor:
-    """`transform` in the precision of the weights, for those that change in every step."""
-    flat = weight.flatten(0, 1)  # [out * in, 5]
-    return torch.mm(_WEIGHTS.to(flat), flat.t()).view(COUNT, *weight.shape[:2])
+    """`transform` in the precision of the weights, for those that change in every step.
+
+    They lie in memory as published, [5, in, out], and so does what they are transformed to: [8, in, out].
+    """
+    flat = weight.permute(2, 1, 0).flatten(1)
+    return torch.mm(_WEIGHTS.to(flat), flat).view(COUNT, *weight.shape[1::-1]).transpose(1, 2)
 
 
 def gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,14 +108,15 @@ def gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     gradients are its adjoints. gradient: of y, [B, out, S].
     """
     pull = transform_quickly(weight).transpose(1, 2)
-    products, to_x = x.new_zeros(COUNT, *weight.shape[:2]), torch.zeros_like(x)
+    products, to_x = x.new_zeros(COUNT, *weight.shape[1::-1]), torch.zeros_like(x)
     for positions, seen in _stretches(x):
         tiles = gradient[..., positions].unflatten(-1, (-1, TILE))
         spread = torch.einsum("mk,botm->kobt", _OUTPUTS.to(x), tiles).flatten(2)
-        products.baddbmm_(spread, _evaluate(x[..., seen]).transpose(1, 2))
+        products.baddbmm_(_evaluate(x[..., seen]), spread.transpose(1, 2))
         pulled = torch.bmm(pull, spread).unflatten(-1, (len(x), -1))
         near, far = torch.einsum("kn,kcbt->bctn", _INPUTS.to(x), pulled).split(TILE, -1)
         own = to_x[..., seen]
         own[..., :-TILE] += near.flatten(2)
         own[..., TILE:] += far.flatten(2)
-    return to_x, torch.einsum("kr,koi->oir", _WEIGHTS.to(x), products), gradient.sum((0, 2))
+    to_weight = torch.mm(_WEIGHTS.to(x).t(), products.flatten(1)).view(WIDTH, *products.shape[1:])
+    return to_x, to_weight.permute(2, 1, 0), gradient.sum((0, 2))
