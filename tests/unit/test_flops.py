@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from megabase.model import AlphaGenome, Sizes, convolution
-from megabase.model.flops import STEM_WIDTH, WIDTH, forward_flop, forward_parts, training_flop
+from megabase.model import AlphaGenome, Sizes
+from megabase.model.flops import forward_flop, forward_parts, training_flop
 from megabase.spec import OutputType
 
 CHANNELS = {
@@ -34,10 +34,6 @@ def counted(sizes: Sizes, bases: int, sites: int, outputs: list[OutputType] | No
 def all_sites_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network looks at the sites' values to leave out columns without any; the meta device has none."""
     monkeypatch.setattr("megabase.model.heads.without_padding", lambda positions: positions)
-
-
-def test_widths_are_those_of_the_convolutions() -> None:
-    assert (WIDTH, STEM_WIDTH) == (convolution.WIDTH, convolution.STEM_WIDTH)
 
 
 @pytest.mark.parametrize(("bases", "sites"), [(2048, 8), (16_384, 64), (131_072, 512)])

@@ -21,11 +21,11 @@ from megabase.config import (
     TrainSettings,
     changed,
 )
+from megabase.model.sizes import RESOLUTIONS
 from megabase.spec import OutputType
 
 WITHOUT = "without_"
 EVERYTHING = "all"  # the value of a modality ablation that leaves all outputs in
-RESOLUTIONS = tuple(2**i for i in range(8))  # of `megabase.model.sizes`, without torch
 
 
 @dataclass(frozen=True)

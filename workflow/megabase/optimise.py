@@ -136,8 +136,6 @@ def batch_loss(model: AlphaGenome, batch: Batch, settings: TrainSettings) -> tup
     model.recompute(settings.recompute_bases)
     model.compile_attention(settings.compile)
     shaping = shaping_outputs(outputs, settings)
-    if not settings.recompute_bases and not spread and len(shaping) == len(outputs):
-        return loss_of(model(sequence, batch.organism, splice_positions=positions))
 
     def predictions(embeddings: Embeddings, wanted: Iterable[OutputType]) -> Predictions:
         found: Predictions = {}

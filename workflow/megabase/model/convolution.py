@@ -18,11 +18,8 @@ from megabase.model.constants import Constants
 from megabase.model.fused import MaxPool, convolve_active
 from megabase.model.layers import GELU_SLOPE, Linear, RMSBatchNorm
 from megabase.model.recompute import run
-from megabase.model.sizes import N_DOWNSAMPLE, Sizes
+from megabase.model.sizes import N_DOWNSAMPLE, STEM_WIDTH, WIDTH, Sizes
 from megabase.parallel import Layout, Sharded
-
-WIDTH = 5  # bases that a residual convolution sees
-STEM_WIDTH = 15
 
 
 class Conv1D(Sharded):
@@ -158,18 +155,18 @@ class ConvBlock(nn.Module):
         x sigmoid(1.702 x) = silu(1.702 x) / 1.702: the slope is folded into the norm before and into the
         weights behind, so that activation costs one pass over the long axis.
         """
-        gain = 1 / GELU_SLOPE
-        wide = self.width > 1
-        conv = self.standardized_conv1_d if wide else self.linear
-        form = conv.form(x, gain) if wide else Pointwise(gain)
+        gain, norm = 1 / GELU_SLOPE, self.rms_batch_norm
         if torch.is_grad_enabled():
-            parameters = (conv.w, conv.scale, conv.bias) if wide else (conv.w, conv.b)
-            *weights, bias = parameters
-            return convolve_active(x, self.rms_batch_norm, GELU_SLOPE, form, bias, *weights)
-        active = F.silu(self.rms_batch_norm(x, axis=1, slope=GELU_SLOPE), inplace=True)
-        if wide:
-            return conv(active, gain)
-        return form.convolve(active, form.filters(conv.w, dtype=x.dtype), conv.b.to(x.dtype))
+            if self.width == 1:
+                return convolve_active(x, norm, GELU_SLOPE, Pointwise(gain), self.linear.b, self.linear.w)
+            conv = self.standardized_conv1_d
+            return convolve_active(x, norm, GELU_SLOPE, conv.form(x, gain), conv.bias, conv.w, conv.scale)
+        active = F.silu(norm(x, axis=1, slope=GELU_SLOPE), inplace=True)
+        if self.width > 1:
+            return self.standardized_conv1_d(active, gain)
+        form = Pointwise(gain)
+        filters = form.filters(self.linear.w, dtype=x.dtype)
+        return form.convolve(active, filters, self.linear.b.to(x.dtype))
 
 
 def max_pool(x: Tensor) -> Tensor:

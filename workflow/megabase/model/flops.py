@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from megabase.model.sizes import N_DOWNSAMPLE, Sizes
+from megabase.model.sizes import N_DOWNSAMPLE, STEM_WIDTH, WIDTH, Sizes
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
-
-WIDTH, STEM_WIDTH = 5, 15  # of convolutions; those of model/convolution.py, which a test compares
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,9 @@ class ConvolveActive(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         """x [B, in, S] -> [B, out, S]."""
-        ctx.norm, ctx.form = norm, form
+        ctx.norm, ctx.form, ctx.training, ctx.bias_dtype = norm, form, norm.training, bias.dtype
         ctx.save_for_backward(x, square, scale, offset, *parameters)
-        active = F.silu(norm.normalize(x, scale, offset, square), inplace=True)
+        active = F.silu(norm.normalize(x, scale, offset, square, norm.training), inplace=True)
         filters = form.filters(*parameters, dtype=x.dtype)
         return form.convolve(form.reach(active), filters, bias.to(x.dtype))
 
@@ -70,11 +70,12 @@ class ConvolveActive(torch.autograd.Function):
         inputs = [t.detach().requires_grad_() for t in (x, *others)]
         with torch.enable_grad():
             again, scale, offset, *parameters = inputs
-            reached = ctx.form.reach(F.silu(ctx.norm.normalize(again, scale, offset, square)))
+            normal = ctx.norm.normalize(again, scale, offset, square, ctx.training)
+            reached = ctx.form.reach(F.silu(normal))
             filters = ctx.form.filters(*parameters, dtype=x.dtype)
         to_reached, to_filters, to_bias = ctx.form.gradients(gradient, reached.detach(), filters.detach())
         found = torch.autograd.grad((reached, filters), inputs, (to_reached, to_filters))
-        return None, None, found[0], None, found[1], found[2], to_bias.float(), *found[3:]
+        return None, None, found[0], None, found[1], found[2], to_bias.to(ctx.bias_dtype), *found[3:]
 
 
 def convolve_active(

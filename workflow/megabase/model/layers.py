@@ -158,7 +158,7 @@ class RMSBatchNorm(Sharded):
         scale, offset = self.affine(x.ndim, axis, slope)
         if shift is not None:
             offset = offset + slope * shift
-        return self.normalize(x, scale, offset, self.statistics(x, axis))
+        return self.normalize(x, scale, offset, self.statistics(x, axis), self.training)
 
     def affine(self, ndim: int, axis: int, slope: float = 1.0) -> tuple[Tensor, Tensor]:
         """slope times (scale, offset), with `ndim` axes."""
@@ -181,9 +181,12 @@ class RMSBatchNorm(Sharded):
                 self.var_ema.mul_(EMA_DECAY).add_(square.view_as(self.var_ema), alpha=1 - EMA_DECAY)
         return square
 
-    def normalize(self, x: Tensor, scale: Tensor, offset: Tensor, square: Tensor) -> Tensor:
-        """x * scale / sqrt(square + 1e-5) + offset, of `affine` and `statistics`."""
-        if self.training:
+    def normalize(self, x: Tensor, scale: Tensor, offset: Tensor, square: Tensor, of_batch: bool) -> Tensor:
+        """x * scale / sqrt(square + 1e-5) + offset, of `affine` and `statistics`.
+
+        of_batch: whether `square` follows from x, so that its gradient passes through it.
+        """
+        if of_batch:
             return BatchNormalize.apply(x, scale, offset, square, self.layout)
         gain = scale * torch.rsqrt(square + EPSILON)
         return torch.addcmul(offset.to(x.dtype), x, gain.to(x.dtype))

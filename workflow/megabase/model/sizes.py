@@ -9,6 +9,8 @@ from typing import Any
 from megabase.spec import OUTPUTS, OutputType
 
 N_DOWNSAMPLE = 6  # residual stages below 1 bp; with the first pooling they make 2**7 = 128 bp tokens
+WIDTH = 5  # positions that a residual convolution sees
+STEM_WIDTH = 15  # bases that the first convolution sees
 RESOLUTIONS = tuple(2**i for i in range(N_DOWNSAMPLE + 2))  # at which a decoder may stop
 
 # Padded channel counts of the published model's heads.

@@ -236,19 +236,17 @@ def gather_ensemble(members: Sequence[str | Path], output_dir: str | Path) -> Pa
         raise FileError(f"{output}: a member is named twice: {', '.join(map(str, folders))}")
     infos = [model_info(folder) for folder in folders]
     check_alike(folders, infos)
-    hashes = {folder.name: hash_path(folder / "model.json") for folder in folders}
+    places = [Path(os.path.relpath(folder, output)).as_posix() for folder in folders]
+    hashes = {place: hash_path(f / "model.json") for place, f in zip(places, folders, strict=True)}
     settings = {"ensemble": {"members": len(folders), "max_shift": max(map(max_shift_of, infos))}}
     info = {
         "name": output.name, "predictor": "ensemble", "seed": infos[0].get("seed"),
         **{key: infos[0].get(key) for key in _ALIKE}, "settings": settings,
-        "members": [
-            {"folder": Path(os.path.relpath(folder, output)).as_posix(), "hash": hashes[folder.name]}
-            for folder in folders
-        ],
+        "members": [{"folder": place, "hash": value} for place, value in hashes.items()],
     }  # fmt: skip
     with atomic_path(output / "model.safetensors") as temporary:
         save_file({}, temporary)
-    stamp = Stamp("model", hash_json(settings), {f"member/{name}": value for name, value in hashes.items()})
+    stamp = Stamp("model", hash_json(settings), {f"member/{place}": value for place, value in hashes.items()})
     card = {"weights": hash_path(output / "model.safetensors"), "info": info}
     write_json(card, output / "model.json", stamp)
     return output
