@@ -64,14 +64,14 @@ def test_calibrated_intervals_hold_what_they_say_and_raw_ones_do_not(tails: floa
     first = window < 20
     fit = fit_spread(spread[first], error[first])
     place, weights = window[~first] - 20, resample_weights(20, 50, np.random.default_rng(0))
-    after = coverage(fit.deviation(spread[~first]), fit.factors, error[~first], place, weights)
+    after = coverage(fit.deviation(spread[~first]), np.array(list(fit.factors.values())), error[~first], place, weights)
     before = coverage(spread[~first], normal_factors(), error[~first], place, weights)
     for level, one in zip(LEVELS, after, strict=True):
         assert one.value == pytest.approx(level, abs=0.015)
         assert one.low < one.value < one.high and one.n == (~first).sum()
     assert before[LEVELS.index(0.9)].value < 0.75
     if not tails:  # of a normal distribution the factors are known
-        np.testing.assert_allclose(fit.factors, normal_factors(), rtol=0.06)
+        np.testing.assert_allclose(list(fit.factors.values()), normal_factors(), rtol=0.06)
     agreement = rank_agreement(spread[~first], error[~first], place, weights)
     assert agreement.value > 0.2 and agreement.low < agreement.value < agreement.high
 

@@ -184,11 +184,14 @@ def reliability_rows(
     nothing, n = (float("nan"), float("nan")), len(fitted)
     yield "noise", None, Estimate(fit.noise, *nothing, n)
     yield "scale", None, Estimate(fit.scale, *nothing, n)
-    for level, factor in zip(LEVELS, fit.factors, strict=True):
-        yield "factor", level, Estimate(float(factor), *nothing, n)
+    for level, factor in fit.factors.items():
+        yield "factor", level, Estimate(factor, *nothing, n)
     place = (np.cumsum(~first) - 1)[checked[:, 0].astype(int)]
     spread, error = checked[:, 1], checked[:, 2]
-    stages = (("_raw", spread, normal_factors()), ("", fit.deviation(spread), fit.factors))
+    stages = (
+        ("_raw", spread, normal_factors()),
+        ("", fit.deviation(spread), np.array(list(fit.factors.values()))),
+    )
     for suffix, deviation, factors in stages:
         found = coverage(deviation, factors, error, place, weights)
         for level, estimate in zip(LEVELS, found, strict=True):

@@ -10,30 +10,18 @@ prediction).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import norm
 
 from megabase.evaluation.correlation import Estimate, correlate, interval, ranked_moments
+from megabase.predictors.calibrated import OutputCalibration
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of central intervals
 HEADLINE = 0.9  # the level that tables show
 _LEAST = 1e-12  # variance: errors that are all zero have some
-
-
-@dataclass(frozen=True)
-class Fit:
-    """noise, scale: of the calibrated variance. factors [levels]: deviations either side of an interval."""
-
-    noise: float
-    scale: float
-    factors: np.ndarray
-
-    def deviation(self, spread: np.ndarray) -> np.ndarray:
-        """Calibrated standard deviation of a spread."""
-        return np.sqrt(self.noise + self.scale * np.square(spread))
 
 
 def fit_variance(spread: np.ndarray, error: np.ndarray) -> tuple[float, float]:
@@ -59,11 +47,12 @@ def fit_variance(spread: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     return float(noise), float(scale)
 
 
-def fit_spread(spread: np.ndarray, error: np.ndarray) -> Fit:
-    """The calibration of spreads [N] by errors [N]."""
-    noise, scale = fit_variance(spread, error)
-    deviation = np.sqrt(noise + scale * np.square(spread) + _LEAST)
-    return Fit(noise, scale, np.quantile(np.abs(error) / deviation, LEVELS))
+def fit_spread(spread: np.ndarray, error: np.ndarray) -> OutputCalibration:
+    """The calibration of spreads [N] by errors [N], with a factor a level of `LEVELS`."""
+    plain = OutputCalibration(*fit_variance(spread, error), {})
+    deviation = np.maximum(plain.deviation(spread), _LEAST**0.5)
+    factors = np.quantile(np.abs(error) / deviation, LEVELS)
+    return replace(plain, factors=dict(zip(LEVELS, map(float, factors), strict=True)))
 
 
 def normal_factors() -> np.ndarray:
