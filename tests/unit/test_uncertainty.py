@@ -64,7 +64,9 @@ def test_calibrated_intervals_hold_what_they_say_and_raw_ones_do_not(tails: floa
     first = window < 20
     fit = fit_spread(spread[first], error[first])
     place, weights = window[~first] - 20, resample_weights(20, 50, np.random.default_rng(0))
-    after = coverage(fit.deviation(spread[~first]), np.array(list(fit.factors.values())), error[~first], place, weights)
+    after = coverage(
+        fit.deviation(spread[~first]), np.array(list(fit.factors.values())), error[~first], place, weights
+    )
     before = coverage(spread[~first], normal_factors(), error[~first], place, weights)
     for level, one in zip(LEVELS, after, strict=True):
         assert one.value == pytest.approx(level, abs=0.015)

@@ -6,6 +6,9 @@ begins `offset` bases into the window, indels are left-aligned. Source: AlphaGen
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -63,3 +66,91 @@ def alternate_sites(positions: Tensor, alt: Tensor, offset: int, ref_length: int
     anchor = offset + ref_length - 1
     best = anchor + alt[anchor : anchor + inserted + 1].argmax(0)
     return torch.where(positions == anchor, best.unsqueeze(-1), moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Which positions of ALT's window stand for the positions of REF's.
+
+    runs: (first, last, alt): REF positions [first, last) are ALT positions alt, alt + 1, ... ; with `step` -1
+    alt, alt - 1, ... maxima: (position, first, last): a REF position takes the maximum over ALT positions
+    [first, last). No REF position is in two of them; one that is in none has no base on ALT: its value is 0.
+    """
+
+    runs: tuple[Run, ...]
+    maxima: tuple[tuple[int, int, int], ...] = ()
+
+    @classmethod
+    def of_alleles(cls, offset: int, ref_length: int, alt_length: int, length: int) -> Alignment:
+        """That of `align_alternate`, for windows of `length` bases."""
+        change = alt_length - ref_length
+        if change == 0:
+            return cls((Run(0, length, 0),))
+        if change > 0:
+            anchor = offset + ref_length - 1
+            after = Run(anchor + 1, max(length - change, anchor + 1), anchor + 1 + change)
+            return cls((Run(0, anchor, 0), after), ((anchor, anchor, min(anchor + change + 1, length)),))
+        kept = offset + alt_length
+        return cls((Run(0, kept, 0), Run(min(kept - change, length), length, kept)))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every position of REF is the same position of ALT."""
+        return len(self.runs) == 1 and not self.maxima and self.runs[0].alt == self.runs[0].first == 0
+
+    def reads(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Spans of ALT that `align` reads for spans of REF; sorted, apart."""
+        found = []
+        for first, last in spans:
+            for run in self.runs:
+                a, b = max(first, run.first), min(last, run.last)
+                if a < b:
+                    ends = (run.at(a), run.at(b - 1))
+                    found.append((min(ends), max(ends) + 1))
+            found += [(a, b) for position, a, b in self.maxima if first <= position < last]
+        return merged(found)
+
+    def align(self, positions: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...]."""
+        if self.is_identity:
+            return read(positions)
+        source = torch.full_like(positions, -1)
+        for run in self.runs:
+            inside = (positions >= run.first) & (positions < run.last)
+            source = torch.where(inside, run.alt + run.step * (positions - run.first), source)
+        known = source >= 0
+        values = read(source[known])
+        found = values.new_zeros(len(positions), *values.shape[1:])
+        found[known.to(values.device)] = values
+        for position, first, last in self.maxima:
+            at = torch.nonzero(positions == position)[:, 0]
+            if len(at):
+                found[at.to(values.device)] = read(torch.arange(first, last)).amax(0)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """REF positions [first, last) and where the first of them lies on ALT; step -1 for an inversion."""
+
+    first: int
+    last: int
+    alt: int
+    step: int = 1
+
+    def at(self, position: int) -> int:
+        """ALT position of a REF position of the run."""
+        return self.alt + self.step * (position - self.first)
+
+
+def merged(spans: Iterable[tuple[int, int]], gap: int = 0) -> list[tuple[int, int]]:
+    """Sorted spans of the same positions; spans at most `gap` apart become one, empty ones none."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if first >= last:
+            continue
+        if found and first <= found[-1][1] + gap:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found

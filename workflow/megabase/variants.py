@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from megabase.alleles import Piece, Pieces, codes_of, edited
 from megabase.files import FileError, Stamp, hash_inputs, write_table
 from megabase.genome import Genome, Interval
 from megabase.logs import LOGGER
@@ -67,23 +68,30 @@ class Variant:
         return Interval(self.chrom, self.position, self.position + len(self.ref))
 
 
-def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences of both alleles of a window: (REF, ALT), codes uint8 [length] each.
+def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> tuple[Pieces, Pieces]:
+    """Pieces of both alleles of a window, (REF, ALT), `length` bases each.
 
     The window is [start, start + length) of the reference. REF is the genome with `variant.ref` written over
     it, even where the genome differs. ALT has `variant.alt` in its place and what follows moved: an insertion
     pushes bases out at the right end, a deletion draws in as many from beyond it (AlphaGenome Methods,
-    variant scoring). Beyond the chromosome is 4 (N). ValueError if the variant does not begin in the window.
+    variant scoring). ValueError if the variant does not begin in the window.
     """
-    offset = variant.position - start
-    if not 0 <= offset < length:
+    if not 0 <= variant.position - start < length:
         raise ValueError(f"{variant.variant_id} does not begin in {variant.chrom}:{start}-{start + length}")
-    drawn_in = max(len(variant.ref) - len(variant.alt), 0)
-    reference = genome.codes(variant.chrom, start, start + max(length, offset + len(variant.ref)) + drawn_in)
-    after = offset + len(variant.ref)
-    alternate = np.concatenate([reference[:offset], encode(variant.alt), reference[after:]])[:length]
-    reference[offset:after] = encode(variant.ref)
-    return np.ascontiguousarray(reference[:length]), alternate
+    position, end = variant.position, variant.position + len(variant.ref)
+    ref: Piece = Piece(variant.chrom, position, end)
+    if not np.array_equal(ref.codes(genome), encode(variant.ref)):
+        ref = Piece.literal(variant.ref)
+    return (
+        edited(variant.chrom, start, length, [(position, len(variant.ref), [ref])]),
+        edited(variant.chrom, start, length, [(position, len(variant.ref), [Piece.literal(variant.alt)])]),
+    )
+
+
+def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of `allele_pieces`, (REF, ALT), codes uint8 [length] each; beyond the chromosome is 4 (N)."""
+    ref, alt = allele_pieces(genome, variant, start, length)
+    return codes_of(ref, genome).copy(), codes_of(alt, genome).copy()
 
 
 def read_variants(
