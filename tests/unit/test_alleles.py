@@ -71,13 +71,11 @@ def test_edits_that_overlap_are_refused() -> None:
         Piece("chr1", 5, 4)
 
 
-@pytest.mark.parametrize("offset", [0, 1, 30, 57, 63])
+@pytest.mark.parametrize("offset", [0, 1, 30, 57, 62])
 @pytest.mark.parametrize(("ref", "alt"), [(1, 1), (3, 3), (1, 4), (2, 5), (5, 1), (7, 3), (1, 40), (40, 1)])
 def test_an_alignment_by_runs_is_the_dense_one(offset: int, ref: int, alt: int) -> None:
     length = 64
     values = torch.from_numpy(generator(1, "values").random((length, 2)))
-    if alt > ref and offset + ref - 1 >= length:
-        pytest.skip("the variant does not fit")
     dense = align_alternate(values, offset, ref, alt)
     found = Alignment.of_alleles(offset, ref, alt, length)
     assert torch.equal(found.align(torch.arange(length), lambda at: values[at]), dense)
