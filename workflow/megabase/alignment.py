@@ -108,7 +108,18 @@ class Alignment:
                     ends = (run.at(a), run.at(b - 1))
                     found.append((min(ends), max(ends) + 1))
             found += [(a, b) for position, a, b in self.maxima if first <= position < last]
+            if (before := self._before(first)) is not None:  # where `sites` reads a base that ALT lacks
+                found.append((before, before + 1))
         return merged(found)
+
+    def _before(self, position: int) -> int | None:
+        """ALT position of the last base before a REF position that has none; None if it has or none is."""
+        earlier = [run for run in self.runs if run.first <= position and run.first < run.last]
+        if not earlier or position < (last := max(earlier, key=lambda r: r.first)).last:
+            return None
+        if any(position == at for at, _, _ in self.maxima):
+            return None
+        return last.at(last.last - 1)
 
     def align(self, positions: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
         """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...]."""
@@ -126,6 +137,33 @@ class Alignment:
             at = torch.nonzero(positions == position)[:, 0]
             if len(at):
                 found[at.to(values.device)] = read(torch.arange(first, last)).amax(0)
+        return found
+
+    def sites(self, positions: Tensor, length: int, read: Callable[[int, int], Tensor]) -> Tensor:
+        """Where splice sites int64 [4, K] of REF are read on ALT, -1 where ALT's window has no such place.
+
+        A deleted base is read at the base before it; the base before an insertion stands for the inserted
+        bases too and is read at the likeliest of them. read: ALT span -> class probabilities [n, 4 or more].
+        length: bases of the window; what follows the bases that fill ALT's window is beyond it.
+        """
+        found = torch.full_like(positions, -1)
+        full = max([run.at(run.last - 1) + 1 for run in self.runs if run.first < run.last and run.step > 0]
+                   + [last for _, _, last in self.maxima], default=0) >= length  # fmt: skip
+        for run in self.runs:
+            inside = (positions >= run.first) & (positions < run.last)
+            found = torch.where(inside, run.alt + run.step * (positions - run.first), found)
+        end = max(
+            [run.last for run in self.runs if run.first < run.last] + [p + 1 for p, _, _ in self.maxima]
+        )
+        for place in positions[(found < 0) & (positions >= 0)].unique().tolist():
+            before = self._before(place)
+            if before is not None and not (full and place >= end):
+                found[positions == place] = before
+        for position, first, last in self.maxima:
+            at = positions == position
+            if bool(at.any()):
+                best = first + read(first, last)[:, :4].float().cpu().argmax(0)
+                found = torch.where(at, best.unsqueeze(-1), found)
         return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,9 @@ from megabase.logs import LOGGER
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET
+
+if TYPE_CHECKING:
+    from megabase.alignment import Alignment  # imported where it is used: it needs torch
 
 REASONS = (
     "unknown_contig", "no_alternate", "star_allele", "symbolic_allele", "non_acgt", "same_allele",
@@ -86,6 +89,13 @@ def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> 
         edited(variant.chrom, start, length, [(position, len(variant.ref), [ref])]),
         edited(variant.chrom, start, length, [(position, len(variant.ref), [Piece.literal(variant.alt)])]),
     )
+
+
+def allele_alignment(variant: Variant, start: int, length: int) -> Alignment:
+    """How the positions of REF's window of `length` bases from `start` on correspond to those of ALT's."""
+    from megabase.alignment import Alignment
+
+    return Alignment.of_alleles(variant.position - start, len(variant.ref), len(variant.alt), length)
 
 
 def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:

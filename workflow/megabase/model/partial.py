@@ -53,7 +53,7 @@ def join_skips(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 
 def encode_part(model: AlphaGenome, sequence: Tensor, before: int, after: int) -> Encoded:
-    """One-hot bases [B, n, 4] of whole tokens -> their encoding, less `before` and `after` tokens at the ends.
+    """One-hot bases [B, n, 4] of whole tokens -> what they encode to, less `before` and `after` tokens.
 
     Exact where both are `ENCODER_MARGIN`, or 0 at an end of the window.
     """
