@@ -18,7 +18,7 @@ from torch import Tensor
 from megabase.alignment import align_alternate, alternate_sites, window_start
 from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
 from megabase.scoring import formulas
-from megabase.scoring.masks import centre_span, select_splice_sites, span_mask
+from megabase.scoring.masks import centre_span, gene_masks, select_splice_sites, span_mask
 from megabase.scoring.scorers import Part, Scorer, scorer_tracks
 from megabase.spec import OUTPUTS, PAIR, Kind, OutputType
 
@@ -214,7 +214,8 @@ class Engine:
         if scorer.output_type is OutputType.SPLICE_SITES:
             ref, alt = ref[:, :4], alt[:, :4]
         spans = [g.exons if scorer.part is Part.EXONS else np.array([[g.start, g.end]]) for g in genes]
-        mask = torch.stack([span_mask(torch.from_numpy(s), case.start, len(ref)) for s in spans], -1)
+        near = centre_span(case.offset, len(ref), scorer.width)
+        mask = gene_masks([torch.from_numpy(s) for s in spans], case.start, len(ref), near)
         functions = {
             "lfc": formulas.gene_log_fold_change,
             "active": formulas.gene_active,

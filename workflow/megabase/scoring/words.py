@@ -63,7 +63,7 @@ def _change(variant: Any, choice: Choice, track: Mapping[str, Any]) -> str:
         what += f" of {track['target']}"
     where = f" over the exons of {choice.gene_name or choice.gene_id}" if choice.gene_id else ""
     if choice.scorer.width:
-        where = f" within {choice.scorer.width:,} bases of it"
+        where += f" within {choice.scorer.width:,} bases of it"
     cell = track.get("biosample_name") or track["name"]
     ratio = fold_change(choice)
     size = f" to {ratio:.2f} times that of REF" if ratio is not None else f" by {abs(choice.raw):.3g}"
