@@ -295,6 +295,25 @@ class VariantSetSettings(Section):
     )
 
 
+class IntervalScoring(Section):
+    """What is told of an interval."""
+
+    scorers: list[str] = Field(
+        ["rna_seq"],
+        description="`rna_seq` (mean over exons in 200,001 bases), or output_type:(mean or sum)[:width]",
+    )
+
+
+class IntervalSetSettings(IntervalScoring):
+    """One list of intervals to score, without variants."""
+
+    genome: str = Field(description="name of the genome of the intervals")
+    regions: str | None = Field(
+        None, description="path of a BED, or of a list of gene ids or names; none: every gene"
+    )
+    window: Window | None = Field(None, description="instead of scoring.window")
+
+
 class BenchmarkSettings(Section):
     """One variant-effect benchmark."""
 
@@ -386,7 +405,7 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations"})
+    SILENT = frozenset({"ablations", "intervals"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -405,6 +424,9 @@ class Config(Section):
     )
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
+    intervals: dict[str, IntervalSetSettings] = Field(
+        {}, description="lists of intervals, by name; scored by their own command only"
+    )
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
     ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
@@ -417,7 +439,7 @@ class Config(Section):
         for organism in self.organisms:
             if organism not in self.genomes:
                 raise ValueError(f"organisms: {organism} has no entry under genomes")
-        for group in (self.variants, self.benchmarks):
+        for group in (self.variants, self.intervals, self.benchmarks):
             for name, item in group.items():
                 if item.genome not in self.genomes:
                     raise ValueError(f"{name}: genome {item.genome} has no entry under genomes")
