@@ -314,6 +314,24 @@ class IntervalSetSettings(IntervalScoring):
     window: Window | None = Field(None, description="instead of scoring.window")
 
 
+class EnhancerScoring(Section):
+    """How the gradient of a gene's expression becomes the score of an element."""
+
+    gradient: Literal["input", "norm"] = Field(
+        "input", description="size at a base: of the gradient at the base that is there, or over all four"
+    )
+    sigma: float = Field(300.0, gt=0, description="bases of the Gaussian weights about the element's middle")
+    width: Positive = Field(2_400, description="bases that are weighted")
+
+
+class EnhancerSetSettings(EnhancerScoring):
+    """One table of element-gene pairs to score."""
+
+    genome: str = Field(description="name of the genome of the elements")
+    pairs: str = Field(description="path of a table with chrom, start, end, gene, biosample (TSV or Parquet)")
+    window: Window | None = Field(None, description="instead of scoring.window")
+
+
 class BenchmarkSettings(Section):
     """One variant-effect benchmark."""
 
@@ -405,7 +423,7 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations", "intervals"})
+    SILENT = frozenset({"ablations", "intervals", "enhancers"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -427,6 +445,9 @@ class Config(Section):
     intervals: dict[str, IntervalSetSettings] = Field(
         {}, description="lists of intervals, by name; scored by their own command only"
     )
+    enhancers: dict[str, EnhancerSetSettings] = Field(
+        {}, description="tables of element-gene pairs, by name; scored by their own command only"
+    )
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
     ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
@@ -439,7 +460,7 @@ class Config(Section):
         for organism in self.organisms:
             if organism not in self.genomes:
                 raise ValueError(f"organisms: {organism} has no entry under genomes")
-        for group in (self.variants, self.intervals, self.benchmarks):
+        for group in (self.variants, self.intervals, self.enhancers, self.benchmarks):
             for name, item in group.items():
                 if item.genome not in self.genomes:
                     raise ValueError(f"{name}: genome {item.genome} has no entry under genomes")
