@@ -124,6 +124,8 @@ def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> 
         "calibrate_spread",
         "score_variants",
         "explain_variant",
+        "score_intervals",
+        "score_enhancers",
     }
 
 
