@@ -25,6 +25,7 @@ BESIDE_RULES = {
     "plan-sources",
     "estimate-cost",
     "query-scores",
+    "explain",
     "import-checkpoint",
     "predict",
     "document-config",
