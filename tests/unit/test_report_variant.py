@@ -81,8 +81,9 @@ def _row(**values) -> dict:
     known = dict.fromkeys(
         ("gene_name", "gene_id", "target", "quantile", "spread", "representation", "change")
     )
-    return known | {"scorer": "rna_seq", "output_type": "rna_seq", "signed": True, "raw": 1.0,
-                    "biosample_name": "liver", "track_name": "liver 1", "track_strand": "."} | values  # fmt: skip
+    usual = {"scorer": "rna_seq", "output_type": "rna_seq", "signed": True, "raw": 1.0}
+    usual |= {"biosample_name": "liver", "track_name": "liver 1", "track_strand": "."}
+    return known | usual | values
 
 
 def test_effects_are_the_numbers_of_the_store(world):

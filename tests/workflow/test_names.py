@@ -26,6 +26,7 @@ BESIDE_RULES = {
     "estimate-cost",
     "query-scores",
     "explain",
+    "mutagenize",
     "import-checkpoint",
     "predict",
     "document-config",

@@ -21,6 +21,7 @@ from megabase.options import (
     Metadata,
     Model,
     Output,
+    Scoring,
     folder_of,
     named_paths,
     optional,
@@ -109,6 +110,34 @@ def explain(
     )  # fmt: skip
 
 
+def mutagenize(
+    model: Model,
+    genome: GenomeFolder,
+    scorer: Annotated[str, typer.Option(help="scorer, such as dnase or dnase:center:501:diff_mean")],
+    output: Output,
+    region: Annotated[str, typer.Option(help="chrom:start-end to mutate, 1-based and closed")] = "",
+    variant: Annotated[str, typer.Option(help="or chrom:position:ref:alt: both its alleles")] = "",
+    width: Annotated[int, typer.Option(help="bases to mutate about a variant")] = 128,
+    track: Annotated[
+        list[str] | None, typer.Option(help="name, biosample or term to average; repeat; default: all")
+    ] = None,
+    gene: Annotated[str, typer.Option(help="gene (id or name) that a scorer of genes reads")] = "",
+    genes: GenesFolder = "",
+    polya_sites: Annotated[str, typer.Option(help="table of polyadenylation sites; empty: none")] = "",
+    scoring: Scoring = "",
+    device: Device = "",
+) -> None:
+    """Mutate every base of a region, or about a variant: what each contributes to a score, and a logo."""
+    from megabase.scoring import mutagenize as command
+
+    logs.start("mutagenize")
+    command.mutagenize(
+        folder_of(model), folder_of(genome), output, parse_settings(ScoringSettings, scoring), scorer=scorer,
+        region=region or None, variant=variant or None, width=width, tracks=track or (), gene=gene or None,
+        genes_folder=optional(genes), polya_sites=optional(polya_sites), device=prepared_device(device),
+    )  # fmt: skip
+
+
 def import_checkpoint(
     source: Annotated[Path, typer.Argument(help="Orbax folder as downloaded, or .npz file (docs/import.md)")],
     metadata: Metadata,
@@ -189,6 +218,7 @@ FOR_PEOPLE = (
     estimate_cost,
     query_scores,
     explain,
+    mutagenize,
     import_checkpoint,
     predict,
     document_config,
