@@ -36,14 +36,16 @@ def substitution_effects(ism: np.ndarray, reference: np.ndarray) -> np.ma.Masked
 
 
 @styled
-def logo_figure(logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, int] | None) -> Figure:
+def logo_figure(
+    logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, int] | None, title: str = ""
+) -> Figure:
     """Logos [W, 4] of alleles from base `start` on, above the matrix of the first one's substitutions.
 
     mark: a span of the chromosome that is boxed, the variant. More than `ROW` bases are drawn in rows of
     logos, all to one scale.
     """
     if len(logos[0][1]) > ROW:
-        return _rows(logos, start, chrom, mark)
+        return _rows(logos, start, chrom, mark, title)
     width = len(logos[0][1])
     figure = new_figure(max(9.0, 0.085 * width + 2.2), 1.5 * len(logos) + 1.7)
     *panels, matrix = figure.subplots(len(logos) + 1, 1, sharex=True, height_ratios=[1.3] * len(logos) + [1])
@@ -51,12 +53,13 @@ def logo_figure(logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, 
     _, ism, sequence = logos[0]
     _draw_matrix(figure, matrix, ism, logo_heights(np.ones((width, 4)), sequence) > 0, start)
     _mark([*panels, matrix], mark)
+    panels[0].set_title(title)
     matrix.set_xlim(start - 0.5, start + width - 0.5)
     position_axis(matrix, chrom)
     return figure
 
 
-def _rows(logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, int] | None) -> Figure:
+def _rows(logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, int] | None, title: str) -> Figure:
     """Rows of `ROW` bases, each with the logos of all alleles."""
     width = len(logos[0][1])
     firsts, limits = range(0, width, ROW), _limits(logos)
@@ -71,6 +74,7 @@ def _rows(logos: Sequence[Logo], start: int, chrom: str, mark: tuple[int, int] |
             axes.set_xlim(start + first - 0.5, start + first + ROW - 0.5)
         panels[-1].tick_params(labelbottom=True, bottom=True)
         position_axis(panels[-1], chrom)
+    grid[0].set_title(title)
     return figure
 
 

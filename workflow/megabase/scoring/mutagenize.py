@@ -229,11 +229,11 @@ def write_answer(
     schema = {"allele": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String,
               "alt": pl.String, "score": pl.Float32}  # fmt: skip
     write_tsv(pl.DataFrame(rows, schema=schema, orient="row"), folder / "substitutions.tsv", stamp)
-    names = [scorer_tracks(question.scorer, engine.tracks)[c]["name"] for c in question.channels]
+    tracks = [scorer_tracks(question.scorer, engine.tracks)[c] for c in question.channels]
     info = {
         "model": engine.predictor.name, "organism": engine.organism, "scorer": question.scorer.name,
-        "tracks": names, "gene_id": question.gene_id, "window": engine.settings.window,
-        "variant": variant.variant_id if variant else None, "chrom": question.chrom, "start": question.start,
+        "tracks": [row["name"] for row in tracks], "gene_id": question.gene_id,
+        "window": engine.settings.window, "variant": variant.variant_id if variant else None, "chrom": question.chrom, "start": question.start,
         "end": question.end, "sequences": sequences,
     }  # fmt: skip
     write_json(info, folder / CARD, stamp)
@@ -243,5 +243,15 @@ def write_answer(
     names = {"ism": "REF", "ism_alt": "ALT"}
     logos = [(names[key], arrays[key].astype(float), text) for key, text in sequences.items()]
     mark = (variant.position, variant.position + len(variant.ref)) if variant else None
-    figure = logo_figure(logos, question.start, question.chrom, mark)
+    figure = logo_figure(logos, question.start, question.chrom, mark, _title(engine, question))
     (folder / "logo.png").write_bytes(png(figure))
+
+
+def _title(engine: Engine, question: Question) -> str:
+    """Scorer, gene and biosamples of a logo."""
+    rows = scorer_tracks(question.scorer, engine.tracks)
+    known = dict.fromkeys(rows[c].get("biosample_name") or rows[c]["name"] for c in question.channels)
+    many = f"{len(known)} biosamples" if len(known) > 3 else ", ".join(known)
+    found = engine.annotation.find(question.gene_id) if question.gene_id else []
+    gene = [g.gene_name or g.gene_id for g in found[:1]]
+    return " · ".join([question.scorer.name, *gene, many])
