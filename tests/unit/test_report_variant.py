@@ -129,6 +129,13 @@ def _has(effects: Effects, gene: str) -> bool:
 def test_a_variant_that_the_store_lacks_is_an_error(world):
     with pytest.raises(FileError, match="no score of chr1:7:A:C"):
         Effects.read(world.folder / "scores", "chr1:7:A:C")
+    with pytest.raises(FileError, match=r"no scores\.json there; wanted a folder written by merge-scores"):
+        Effects.read(world.folder / "nowhere", "chr1:7:A:C")
+    with pytest.raises(ValueError, match="'chr1:7' is not chrom:position:ref:alt"):
+        Effects.read(world.folder / "scores", "chr1:7")
+    variant = world.variants[0]
+    loose = f" chr1:{variant.position + 1:,}:{variant.ref.lower()}:{variant.alt.lower()}"
+    assert Effects.read(world.folder / "scores", loose).variant_id == variant.variant_id
 
 
 @pytest.mark.parametrize("index", [1, 10])  # an insertion, an SNV far from genes

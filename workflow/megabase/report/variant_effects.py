@@ -39,7 +39,9 @@ class Effects:
     @classmethod
     def read(cls, scores: str | Path, variant: str) -> Effects:
         """Read a variant's scores from a store; FileError where it has none."""
-        scores = Path(scores)
+        scores, variant = Path(scores), _written(variant)
+        if not (scores / "scores.json").is_file():
+            raise FileError(f"{scores}: no scores.json there; wanted a folder written by merge-scores")
         card = read_json(scores / "scores.json", SCORES)
         found = query_scores(scores, variant=variant)
         table = found.filter(pl.col("raw").is_not_null() & pl.col("raw").is_finite())
@@ -106,6 +108,14 @@ def _mutable(name: str) -> Scorer | None:
     """The scorer, where in-silico mutagenesis can read it."""
     scorer = None if name == COMPOSITE else parse_scorer(name)
     return scorer if scorer is not None and scorer.part in MUTABLE else None
+
+
+def _written(variant: str) -> str:
+    """A variant as stores name it: no commas in the position, alleles in upper case."""
+    parts = variant.strip().rsplit(":", 3)
+    if len(parts) != 4:
+        raise ValueError(f"{variant!r} is not chrom:position:ref:alt (1-based position)")
+    return ":".join([parts[0], parts[1].replace(",", ""), parts[2].upper(), parts[3].upper()])
 
 
 def _rejected(scores: Path, variant: str) -> str:

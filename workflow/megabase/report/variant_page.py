@@ -62,5 +62,5 @@ def explain(
         write_figures(sections, Path(figures))
     subtitle = f"What {effects.model} predicts about this variant, from {effects.window:,} bases around it."
     with atomic_path(output) as temporary:
-        temporary.write_text(render(sections, variant, subtitle), encoding="utf-8")
+        temporary.write_text(render(sections, effects.variant_id, subtitle), encoding="utf-8")
     LOGGER.info("the page is at %s", output)

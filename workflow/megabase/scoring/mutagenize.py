@@ -233,8 +233,8 @@ def write_answer(
     info = {
         "model": engine.predictor.name, "organism": engine.organism, "scorer": question.scorer.name,
         "tracks": [row["name"] for row in tracks], "gene_id": question.gene_id,
-        "window": engine.settings.window, "variant": variant.variant_id if variant else None, "chrom": question.chrom, "start": question.start,
-        "end": question.end, "sequences": sequences,
+        "window": engine.settings.window, "variant": variant.variant_id if variant else None,
+        "chrom": question.chrom, "start": question.start, "end": question.end, "sequences": sequences,
     }  # fmt: skip
     write_json(info, folder / CARD, stamp)
     if question.end - question.start > LONGEST:
