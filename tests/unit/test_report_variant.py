@@ -24,7 +24,7 @@ from megabase.files import FileError, Stamp, write_json
 from megabase.report import variant_page
 from megabase.report.explanation import Explanation
 from megabase.report.figures_variant import effect_rows, forest_figure, tissue_figure
-from megabase.report.sections_variant import Subject, build_sections, summary_section, trust_section
+from megabase.report.sections_variant import Subject, _where, build_sections, summary_section, trust_section
 from megabase.report.variant_effects import Effects
 from megabase.report.variant_words import (
     certainty_sentence,
@@ -156,6 +156,17 @@ def test_scores_without_quantiles_make_a_page_that_says_so(world):
     assert png(tissue_figure(subject.effects)).startswith(b"\x89PNG")
     told = " ".join(summary_section(subject).blocks[2].lines)
     assert "common variants" not in told and "nothing unusual" not in told
+
+
+def test_places_of_genes_are_those_of_the_words():
+    gene = {"start": 100, "end": 200, "strand": "+", "exons": [[100, 120], [180, 200]]}
+    assert (
+        _where(gene, 90, 96) == "5 bp upstream"
+        and _where(gene | {"strand": "-"}, 90, 96) == "5 bp downstream"
+    )
+    assert _where(gene, 99, 100) == "1 bp upstream" and _where(gene, 200, 201) == "1 bp downstream"
+    assert _where(gene, 119, 121) == "in an exon" and _where(gene, 150, 151) == "in an intron"
+    assert _where(None, 0, 1) == ""
 
 
 def test_a_spread_is_told_and_drawn(world):

@@ -147,12 +147,13 @@ def _gene_table(subject: Subject) -> Table | None:
         return None
     best = subject.effects.strongest(["scorer", "gene_id"]).filter(pl.col("scorer") == "rna_seq")
     places = {g["gene_id"]: g for g in subject.explanation.info["genes"]}
-    position = subject.explanation.variant["position"]
+    first = subject.explanation.variant["position"]
+    last = first + len(subject.explanation.variant["ref"])
     rows = []
     for row in best.head(GENES).iter_rows(named=True):
         gene = places.get(row["gene_id"])
         rows.append(
-            [row["gene_name"] or row["gene_id"], row["gene_strand"] or "", _where(gene, position),
+            [row["gene_name"] or row["gene_id"], row["gene_strand"] or "", _where(gene, first, last),
              size_text(row["change"], row["raw"]), track_text(row), rarity_text(row, subject.effects)]
         )  # fmt: skip
     more = best.height - len(rows)
@@ -162,14 +163,14 @@ def _gene_table(subject: Subject) -> Table | None:
     return Table(columns, rows, caption, frozenset({3}))
 
 
-def _where(gene: Mapping[str, Any] | None, position: int) -> str:
-    """Where a position lies relative to a gene."""
+def _where(gene: Mapping[str, Any] | None, first: int, last: int) -> str:
+    """Where a variant's bases, from `first` up to `last`, lie relative to a gene."""
     if gene is None:
         return ""
-    if gene["start"] <= position < gene["end"]:
-        return "in an exon" if any(a <= position < b for a, b in gene["exons"]) else "in an intron"
-    before = (position < gene["start"]) == (gene["strand"] != "-")
-    away = gene["start"] - position if position < gene["start"] else position - gene["end"] + 1
+    if gene["start"] < last and gene["end"] > first:
+        return "in an exon" if any(a < last and b > first for a, b in gene["exons"]) else "in an intron"
+    before = (gene["start"] >= last) == (gene["strand"] != "-")
+    away = max(gene["start"] - last, first - gene["end"]) + 1
     return f"{away:,} bp {'upstream' if before else 'downstream'}"
 
 
