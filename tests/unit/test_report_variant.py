@@ -28,6 +28,7 @@ from megabase.report.sections_variant import Subject, _where, build_sections, su
 from megabase.report.variant_effects import Effects
 from megabase.report.variant_words import (
     certainty_sentence,
+    control_sentence,
     modality_sentences,
     rarity,
     rarity_text,
@@ -37,11 +38,13 @@ from megabase.report.variant_words import (
 )
 from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import raw_matrix, score_chunk
+from megabase.scoring.controls import shift_controls
 from megabase.scoring.engine import Engine
-from megabase.scoring.explain import explain
+from megabase.scoring.explain import Choice, explain
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.scoring.store import merge_scores
 from megabase.style import png
+from megabase.variants import Variant
 
 SETTINGS = ScoringSettings(window=4096, batch_size=8, bins=50)
 
@@ -235,6 +238,35 @@ def test_sentences(world):
     assert "hardly represented" in representation_sentence(_row(representation=0.1))
 
 
+def test_an_indel_is_compared_with_others_of_its_length(world):
+    """Off the exons, on the same side of the gene, of the same change in length; none for other variants."""
+    insertion = Variant("chr1", 8_000, "A", "ACC")
+    choice = Choice("", RECOMMENDED["rna_seq"], 0, "plus", "PLUS", 0.5, None)
+    scored = []
+
+    def score(variants):
+        scored.extend(variants)
+        return Engine.score(world.engine, variants)
+
+    engine = SimpleNamespace(score=score, annotation=world.engine.annotation, genome=world.genome)
+    values = shift_controls(engine, choice, insertion)
+    assert 3 < len(values) <= len(scored)  # some windows do not reach the gene
+    assert np.abs(values).max() < 1e-6  # a network of short reach moves with its sequence
+    for variant in scored:
+        assert len(variant.alt) - len(variant.ref) == 2 and variant.position < 9_000
+        assert (
+            variant.ref == "ACGT"[int(world.genome.codes("chr1", variant.position, variant.position + 1)[0])]
+        )
+    deletion, before = replace(insertion, ref="ACC", alt="A"), len(scored)
+    shift_controls(engine, choice, deletion)
+    assert all(len(v.ref) == 3 and len(v.alt) == 1 for v in scored[before:])
+    assert shift_controls(engine, choice, replace(insertion, alt="C")) == []
+    assert shift_controls(engine, replace(choice, scorer=RECOMMENDED["dnase"]), insertion) == []
+    assert control_sentence([], 1.0) is None
+    assert "much of it may come from moving" in control_sentence([0.1, -0.6, float("nan")], 1.0)
+    assert "is 10.0 times the largest." in control_sentence([0.1, -0.05], -1.0)
+
+
 def test_single_substitutions_and_the_effect():
     """The matrix holds, at the base itself, minus the mean effect of its three substitutions."""
     effects = np.array([[0, 0, 0, 0], [0, -1.0, -1.0, -1.0], [0, 0.1, 0.1, 0.1], [0, 0, 0, 0]])
@@ -249,11 +281,9 @@ def test_single_substitutions_and_the_effect():
 
 def test_the_page_is_one_file_and_the_same_twice(world, tmp_path, monkeypatch):
     write_json({"info": {"name": "toy"}}, tmp_path / "model/model.json", Stamp("model"))
-    subject = _subject(world, 0)
-    explanation = subject.explanation
-    monkeypatch.setattr(
-        variant_page, "explain_choice", lambda *_, **__: (explanation.arrays, explanation.info)
-    )
+    found = _subject(world, 0).explanation
+    monkeypatch.setattr(variant_page.scored, "open_engine", lambda *_, **__: world.engine)
+    monkeypatch.setattr(variant_page.scored, "explain", lambda *_, **__: (found.arrays, found.info))
     variant = world.variants[0].variant_id
     asked = (world.folder / "scores", variant, tmp_path / "model", Path())
     variant_page.explain(*asked, tmp_path / "a.html", figures=tmp_path / "figures")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from megabase.report.variant_effects import Effects
 from megabase.report.variant_words import (
     UNUSUAL,
     certainty_sentence,
+    control_sentence,
     effect_rarity,
     modality_sentences,
     rarity_text,
@@ -35,11 +36,15 @@ JUNCTIONS = 12
 
 @dataclass(frozen=True)
 class Subject:
-    """What the page is about: all effects, the one that is explained, and its explanation."""
+    """What the page is about: all effects, the one that is explained, its explanation.
+
+    controls: scores of indels of the same length nearby, where the variant is one.
+    """
 
     effects: Effects
     choice: Choice
     explanation: Explanation
+    controls: Sequence[float] = ()
 
     @property
     def row(self) -> Mapping[str, Any]:
@@ -242,6 +247,7 @@ def trust_section(subject: Subject) -> PageSection:
         if effects.calibrated
         else "These scores are not calibrated: how unusual an effect is among common variants is not known.",
         certainty_sentence(row),
+        control_sentence(subject.controls, row["raw"]),
         representation_sentence(row),
         f"The model sees {effects.window:,} bases about the variant; what acts from farther away is not in "
         "these numbers, nor are other variants of the same person.",

@@ -14,7 +14,8 @@ from megabase.report.explanation import Explanation
 from megabase.report.page import render, write_figures
 from megabase.report.sections_variant import Subject, build_sections
 from megabase.report.variant_effects import Effects
-from megabase.scoring.explain import explain_choice
+from megabase.scoring import explain as scored
+from megabase.scoring.controls import shift_controls
 
 ISM_WIDTH = 128
 
@@ -43,6 +44,7 @@ def explain(
     not that of the scores.
     """
     from megabase.predictors.base import model_info
+    from megabase.variants import Variant
 
     effects = Effects.read(scores, variant)
     found = model_info(model_dir).get("name")
@@ -53,10 +55,11 @@ def explain(
     choice = effects.choice(scorer, gene)
     LOGGER.info("explain %s by %s", choice.variant_id, choice.scorer.name)
     settings = scoring or ScoringSettings(window=effects.window)
-    arrays, info = explain_choice(
-        choice, model_dir, genome_folder, genes_folder, store_folder, settings, ism_width, device=device
-    )
-    subject = Subject(effects, choice, Explanation(info, arrays))
+    engine = scored.open_engine(choice, model_dir, genome_folder, genes_folder, settings, device)
+    allele = Variant.parse(effects.variant_id)
+    arrays, info = scored.explain(engine, choice, allele, scored.open_store(store_folder), ism_width)
+    controls = shift_controls(engine, choice, allele)
+    subject = Subject(effects, choice, Explanation(info, arrays), controls)
     sections = build_sections(subject)
     if figures:
         write_figures(sections, Path(figures))

@@ -135,6 +135,21 @@ def certainty_sentence(row: Mapping[str, Any]) -> str:
     )
 
 
+def control_sentence(controls: Sequence[float], score: float) -> str | None:
+    """Whether moving the sequence alone explains the score of an indel; None without controls."""
+    sizes = np.abs(np.array([c for c in controls if math.isfinite(c)]))
+    if not len(sizes):
+        return None
+    ratio = abs(score) / sizes.max() if sizes.max() > 0 else math.inf
+    judged = "is hardly more than that" if ratio < 2 else f"is {min(ratio, 999):.1f} times the largest"
+    warning = ": much of it may come from moving the sequence, not from the bases" if ratio < 2 else ""
+    return (
+        f"Indels of the same length at {len(sizes)} other places nearby, off any exon, change this score by "
+        f"{np.median(sizes):.2g} (median; largest {sizes.max():.2g}). The variant's {abs(score):.2g} "
+        f"{judged}{warning}."
+    )
+
+
 def representation_sentence(row: Mapping[str, Any]) -> str | None:
     """How well the tissue of an effect was represented in training; None where that is not known."""
     value = row["representation"]

@@ -72,18 +72,13 @@ def explain_variant(
     store_folder: shards with observed tracks, or None. variant: explain this `variant_id` instead. FileError
     if the scores have no effect to explain.
     """
+    from megabase.variants import Variant
+
     choice = choose_effect(Path(scores), variant)
     LOGGER.info("explain %s by %s", choice.variant_id, choice.scorer.name)
-    arrays, info = explain_choice(
-        choice,
-        model_dir,
-        genome_folder,
-        genes_folder,
-        store_folder,
-        scoring,
-        settings.ism_width,
-        device=device,
-    )
+    engine = open_engine(choice, model_dir, genome_folder, genes_folder, scoring, device)
+    store = open_store(store_folder)
+    arrays, info = explain(engine, choice, Variant.parse(choice.variant_id), store, settings.ism_width)
     inputs = {
         "scores": hash_path(Path(scores) / "scores.json"),
         "model": hash_path(Path(model_dir) / "model.json"),
@@ -94,35 +89,34 @@ def explain_variant(
     write_json(info, Path(output).with_suffix(".json"), stamp)
 
 
-def explain_choice(
+def open_engine(
     choice: Choice,
     model_dir: str | Path,
     genome_folder: str | Path,
     genes_folder: str | Path | None,
-    store_folder: str | Path | None,
     scoring: ScoringSettings,
-    ism_width: int,
-    *,
     device: str = "cpu",
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and JSON of the explanation of a chosen effect, of a model folder and the files it needs."""
+) -> Engine:
+    """The engine of a chosen effect's scorer, as variants are scored with these settings."""
     from megabase.genome import Genes, Genome
     from megabase.predictors.base import load_predictor
     from megabase.predictors.strands import BothStrands
-    from megabase.variants import Variant
 
     genome = Genome.open(genome_folder)
     annotation = Annotation.from_tables(Genes.open(genes_folder)) if genes_folder else None
     predictor = load_predictor(model_dir, device)
     if scoring.reverse_complement:
         predictor = BothStrands(predictor)
-    engine = Engine(predictor, genome, annotation, [choice.scorer], scoring)
-    store = None
-    if store_folder:
-        from megabase.shards import ShardStore
+    return Engine(predictor, genome, annotation, [choice.scorer], scoring)
 
-        store = ShardStore.open(store_folder)
-    return explain(engine, choice, Variant.parse(choice.variant_id), store, ism_width)
+
+def open_store(folder: str | Path | None) -> Any | None:
+    """The training store with observed tracks, if one is given."""
+    if not folder:
+        return None
+    from megabase.shards import ShardStore
+
+    return ShardStore.open(folder)
 
 
 def choose_effect(scores: Path, variant: str | None = None) -> Choice:
