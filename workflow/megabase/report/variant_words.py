@@ -141,7 +141,7 @@ def control_sentence(controls: Sequence[float], score: float) -> str | None:
     if not len(sizes):
         return None
     ratio = abs(score) / sizes.max() if sizes.max() > 0 else math.inf
-    judged = "is hardly more than that" if ratio < 2 else f"is {min(ratio, 999):.1f} times the largest"
+    judged = "lies within that" if ratio < 1 else f"is {min(ratio, 999):.1f} times the largest"
     warning = ": much of it may come from moving the sequence, not from the bases" if ratio < 2 else ""
     return (
         f"Indels of the same length at {len(sizes)} other places nearby, off any exon, change this score by "
