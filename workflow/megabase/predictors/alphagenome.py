@@ -75,7 +75,7 @@ class AlphaGenomePredictor:
         channels: of these output types only these channels are computed and returned (not of splice sites).
         """
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
         raw = self.model(
@@ -93,7 +93,7 @@ class AlphaGenomePredictor:
         """
         check_request(organism, self.organisms, sequence.shape[1])
         index = torch.full((len(sequence),), self.organisms.index(organism), device=self.device)
-        chosen = self._chosen({output: channels}, organism)
+        chosen = self.chosen({output: channels}, organism)
         self.model.recompute(TOKEN if sequence.shape[1] >= RECOMPUTED_WINDOW else 0)
         raw = self.model(sequence.to(self.device), index, outputs=[output], channels=chosen)
         return self._in_track_units(raw, index, organism, chosen)[output]["1bp"]
@@ -114,7 +114,7 @@ class AlphaGenomePredictor:
         second pass.
         """
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         model, sequence = self.model, one_hot(codes)
         tokens, skips = model.encode(sequence)
         tokens, pair = model.transform(tokens, index)
@@ -150,7 +150,7 @@ class AlphaGenomePredictor:
                 f"{self.name} has no variance output; distil with student.distill.spread: variance"
             )
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         kept = self.model.embeddings(one_hot(codes), index, wanted)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
@@ -174,7 +174,7 @@ class AlphaGenomePredictor:
         index = torch.full((len(codes),), self.organisms.index(organism), device=self.device)
         return codes, index, wanted
 
-    def _chosen(self, channels: Asked | None, organism: str) -> dict[OutputType, Tensor]:
+    def chosen(self, channels: Asked | None, organism: str) -> dict[OutputType, Tensor]:
         """The model's channels int64 [P], on the device, of the organism's own."""
         return {
             output: torch.from_numpy(self.channels.index(output, organism)[list(own)]).to(self.device)
