@@ -54,7 +54,11 @@ def vcf(genome) -> str:
         ref = "".join("ACGT"[c] for c in genome.codes("chr1", position, position + length))
         alt = {"A": "C", "C": "G", "G": "T", "T": "A"}[ref[0]]
         lines.append(f"chr1\t{position + 1}\t.\t{ref}\t{alt}\t.\t.\t.")
-    lines += ["chr1\t30501\t.\tA\tC\t.\t.\t.", "chr1\t35000\t.\tN\t<DEL>\t.\t.\t.", "chrX\t5\t.\tA\tC\t.\t.\t."]
+    lines += [
+        "chr1\t30501\t.\tA\tC\t.\t.\t.",
+        "chr1\t35000\t.\tN\t<DEL>\t.\t.\t.",
+        "chrX\t5\t.\tA\tC\t.\t.\t.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -76,6 +80,7 @@ def make_run(folder: Path, world: Path, root: Path) -> Path:
         "release": "toy", "organisms": ["toy"], "benchmarks": {}, "ablations": {},
         "genomes": {"toy": {"organism": "toy", "fasta": "genome", "genes": "genes"}},
         "variants": {"mine": {"genome": "toy", "vcf": "mine.vcf"}},
+        "chunks": {"load_seconds": 0},
         "scoring": {"window": WINDOW, "batch_size": 2, "background": "mine", "bins": 20},
         "report": {"title": "a run of the tests"},
     }  # fmt: skip
@@ -88,7 +93,9 @@ def set_site(folder: Path, **anchors: str) -> None:
     path = folder / PROFILE
     text = path.read_text()
     for name, mapping in anchors.items():
-        text, changed = re.subn(rf"^  {name}: &{name} {{.*?}}", f"  {name}: &{name} {mapping}", text, flags=re.M)
+        text, changed = re.subn(
+            rf"^  {name}: &{name} {{.*?}}", f"  {name}: &{name} {mapping}", text, flags=re.M
+        )
         assert changed == 1, name
     path.write_text(text)
 
@@ -115,7 +122,12 @@ def environment(folder: Path, more: dict[str, str]) -> dict[str, str]:
 def run(folder: Path, arguments: list[str], more: dict[str, str] | None = None) -> str:
     """Run to the end; what failed is in the assertion."""
     done = subprocess.run(
-        arguments, cwd=folder, env=environment(folder, more or {}), capture_output=True, text=True, check=False
+        arguments,
+        cwd=folder,
+        env=environment(folder, more or {}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout + done.stderr
@@ -130,4 +142,6 @@ def digests(folder: Path) -> dict[str, str]:
 def scored(folder: Path) -> list[str]:
     """Names of the variants that a finished run scored, in order."""
     parts = sorted((folder / SCORES / "dnase").glob("part-*.parquet"))
-    return pl.concat([pl.read_parquet(part, columns=["variant_id"]) for part in parts])["variant_id"].to_list()
+    return pl.concat([pl.read_parquet(part, columns=["variant_id"]) for part in parts])[
+        "variant_id"
+    ].to_list()

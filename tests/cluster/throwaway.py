@@ -79,7 +79,7 @@ def wait_for(ready: Callable[[], object], what: str, seconds: float = PATIENCE) 
     while not ready():
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds:.0f} s still not: {what}")
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def processes_of(folder: Path) -> Iterator[int]:
@@ -105,7 +105,7 @@ def end_processes(folder: Path) -> None:
                 continue
         deadline = time.monotonic() + 5
         while any(_runs(pid) for pid in processes_of(folder)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+            time.sleep(0.25)
 
 
 def _runs(pid: int) -> bool:

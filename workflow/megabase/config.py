@@ -283,6 +283,25 @@ class ScoringSettings(Section):
     background: str = Field("background", description="variant set that calibrates quantiles")
 
 
+class ChunkSettings(Section):
+    """How the variants of a set are dealt to jobs: chunks of equal estimated cost, of which none is so small
+    that loading the model is much of it. Jobs that are left over are empty."""
+
+    window_cost: float = Field(
+        1.0,
+        ge=0,
+        description="cost of a window that variants share, in variants (its reference is predicted once)",
+    )
+    gene_cost: float = Field(
+        0.02, ge=0, description="cost of a gene that a variant's window overlaps, in variants"
+    )
+    load_seconds: float = Field(
+        5.0, ge=0, description="time until a job scores; 0: chunks may be of any size"
+    )
+    variants_per_second: float = Field(10.0, gt=0, description="variants that a job scores in a second")
+    load_share: float = Field(0.05, gt=0, lt=1, description="share of a job's time that loading may take")
+
+
 class VariantSetSettings(Section):
     """One set of variants to score."""
 
@@ -386,7 +405,7 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations"})
+    SILENT = frozenset({"ablations", "chunks"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -404,6 +423,7 @@ class Config(Section):
         default_factory=UncertaintySettings, description="spread of models and its calibration"
     )
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
+    chunks: ChunkSettings = Field(ChunkSettings(), description="how variants are dealt to jobs")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
     ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")

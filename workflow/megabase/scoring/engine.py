@@ -72,6 +72,7 @@ class Engine:
 
     predictor: meets the `Predictor` protocol. genome: `.organism`, `.codes`. annotation: genes, or None.
     settings: `window` (bases) and `batch_size` (sequences predicted together; at least one variant is).
+    `.batch_size` may be lowered between calls: scores do not depend on it.
     allele_codes: `(genome, variant, start, length) -> (ref, alt)` uint8 [S], by default the package's.
     """
 
@@ -90,7 +91,7 @@ class Engine:
             raise ValueError(f"scoring window of {settings.window} bases; wanted a multiple of {PAIR}")
         self.predictor, self.genome, self.annotation = predictor, genome, annotation
         self.scorers, self.settings, self._alleles = list(scorers), settings, allele_codes
-        self.organism = genome.organism
+        self.organism, self.batch_size = genome.organism, settings.batch_size
         self.tracks = predictor.tracks(self.organism)
         self._strands = {s.name: _strands(scorer_tracks(s, self.tracks)) for s in scorers}
         wanted = {o for s in scorers for o in s.needs} - {OutputType.SPLICE_JUNCTIONS}
@@ -98,8 +99,12 @@ class Engine:
         self._with_junctions = any(s.part is Part.JUNCTIONS for s in scorers)
 
     def batches(self, variants: Sequence[Any]) -> Iterator[slice]:
-        """Runs of variants whose REF and ALT sequences are predicted together."""
-        size = max(1, self.settings.batch_size // 2)
+        """Runs of variants that are scored in one go, whatever `batch_size` has become since."""
+        return self._runs(variants, self.settings.batch_size)
+
+    def _runs(self, variants: Sequence[Any], sequences: int) -> Iterator[slice]:
+        """Runs of variants whose REF and ALT are so many sequences."""
+        size = max(1, sequences // 2)
         for first in range(0, len(variants), size):
             yield slice(first, min(first + size, len(variants)))
 
@@ -107,7 +112,7 @@ class Engine:
     def score(self, variants: Sequence[Any]) -> list[dict[str, Rows]]:
         """Rows by scorer name of each variant, in order."""
         found = []
-        for batch in self.batches(variants):
+        for batch in self._runs(variants, self.batch_size):
             found += self._score_batch(variants[batch])
         return found
 
@@ -147,7 +152,7 @@ class Engine:
     def predict_junctions(self, cases: list[Case], predictions: Predictions, junctions: Reader) -> None:
         """Fill `case.junctions` of the cases with genes; positions of a class are at most 256."""
         cases = [c for c in cases if self.annotation and self.annotation.coding(c.overlaps)]
-        size = max(1, self.settings.batch_size // 2)
+        size = max(1, self.batch_size // 2)
         probabilities = predictions[OutputType.SPLICE_SITES]["probabilities"]
         for first in range(0, len(cases), size):
             part = cases[first : first + size]
