@@ -167,8 +167,9 @@ class Cluster:
     def stop(self) -> None:
         """Cancel every job, end every process of the folder, and remove it."""
         try:
-            self.ask("scancel", "--user=root", check=False)
-            wait_for(lambda: not self.ask("squeue", "--noheader", check=False), "jobs are cancelled", 10)
+            if self.daemons:  # without them, SLURM's commands would wait for an answer
+                self.ask("scancel", "--user=root", check=False)
+                wait_for(lambda: not self.ask("squeue", "--noheader", check=False), "jobs are cancelled", 10)
         except (OSError, TimeoutError):
             pass  # they are ended all the same
         finally:

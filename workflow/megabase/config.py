@@ -394,6 +394,18 @@ class CostSettings(Section):
     share: float = Field(
         0.3, gt=0, le=1, description="share of the limit that is reached (0.29: the published student)"
     )
+    scoring_tflop: dict[Literal["centered", "binned", "tiled"], float] = Field(
+        {"centered": 39.0, "binned": 13.0, "tiled": 7.0},
+        description="operations of a variant by placement of its window, 10^12, at 1,048,576 bp: arithmetic",
+    )
+    variants_per_second: dict[Literal["centered", "binned", "tiled"], float] = Field(
+        {}, description="variants that one GPU scores in a second, where that was measured"
+    )
+    bytes_per_variant: float = Field(
+        216_000.0,
+        gt=0,
+        description="size of a variant's scores: 27,000 values, raw and quantile, not compressed",
+    )
     windows: dict[str, Positive] = Field(
         {}, description="windows by organism; where none are given, evaluation is told per 1,000 windows"
     )
