@@ -98,6 +98,29 @@ def test_a_batch_that_does_not_fit_is_halved(world, tmp_path, caplog, error) -> 
             )
 
 
+def test_a_killed_job_says_what_it_keeps(world, tmp_path, caplog) -> None:
+    engine = engine_of(ToyPredictor(), base_genome(world))
+    chunk, stamp = world / "variants.parquet", Stamp("chunk")
+    kept = []
+
+    def stop_after_one(variants):
+        if kept:
+            raise KeyboardInterrupt
+        kept.append(len(variants))
+        return Engine.score(engine, variants)
+
+    engine.score = stop_after_one
+    engine.settings = SETTINGS.model_copy(update={"batch_size": 4, "together": 2})  # many short batches
+    with pytest.raises(KeyboardInterrupt):
+        score_chunk(engine, chunk, tmp_path / "chunk", stamp)
+    del engine.score
+    with caplog.at_level(logging.INFO, "megabase"):
+        score_chunk(engine, chunk, tmp_path / "chunk", stamp)
+    lines = [record.getMessage() for record in caplog.records]
+    assert f"score chunk: {kept[0]} of 15 variants were scored before" in lines
+    assert any("15/15 variants (100%)" in line and "variants/s" in line and "left" in line for line in lines)
+
+
 def base_genome(world: Path):
     from megabase.genome import Genome
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -262,3 +264,29 @@ def test_real_vcf_with_a_contig_its_header_lacks(tmp_path: Path, real_data: Path
     assert accepted.height + rejected.height == sum(map(len, alts))
     assert set(rejected["reason"]) == {"symbolic_allele"}
     assert rejected.height == sum("<" in alt for record in alts for alt in record)
+
+
+@pytest.mark.slow
+def test_a_million_variants_are_split_in_a_minute_and_a_gigabyte(tmp_path: Path) -> None:
+    """In a process of its own, in seconds of the processor."""
+    bases = np.random.default_rng(0).integers(0, 4, 3_000_000).astype(np.uint8)
+    text = decode(bases)
+    (tmp_path / "g.fa").write_text(f">chr1\n{text}\n")
+    prepare_genome(tmp_path / "g.fa", tmp_path / "genome", organism="toy", name="toy")
+    swap = {"A": "C", "C": "G", "G": "T", "T": "A"}
+    with (tmp_path / "v.vcf").open("w") as handle:
+        handle.write(HEADER)
+        handle.writelines(record("chr1", 3 * i + 1, text[3 * i], swap[text[3 * i]]) for i in range(1_000_000))
+    code = (
+        "import resource, sys\nfrom megabase.variants import split_variants\n"
+        "folder = sys.argv[1]\nvcf, rejected = f'{folder}/v.vcf', f'{folder}/r.parquet'\n"
+        "outputs = [f'{folder}/{i}.parquet' for i in range(100)]\n"
+        "split_variants(vcf, f'{folder}/genome', outputs, rejected, max_allele=10)\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\nprint(used.ru_utime, used.ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 60 and kilobytes < 1e6
+    sizes = [pl.read_parquet(tmp_path / f"{i}.parquet", columns=["record"]).height for i in range(100)]
+    assert sum(sizes) == 1_000_000 and max(sizes) - min(sizes) < 200

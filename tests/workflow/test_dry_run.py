@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_slurm_profile_scatters_wide_by_itself(root: Path) -> None:
     scatter = int(profile["set-scatter"].split("=")[1])
     assert profile["jobs"] > scatter > 100
     assert "set-scatter" not in yaml.safe_load((root / "profiles/default/profile.yaml").read_text())
+
+
+def test_a_thousand_chunks_are_planned_in_under_a_minute(shell) -> None:
+    """In seconds of the processor, so that other work on the machine does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = shell("snakemake -n results/scores/background/student-seed0 --set-scatter variants=1000")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert _jobs(result.stdout + result.stderr)["score_variants"] == 1000
+    assert after.ru_utime - before.ru_utime < 60
 
 
 def test_slurm_profile_gives_every_rule_memory_and_time_by_attempt(root: Path) -> None:

@@ -25,7 +25,7 @@ from megabase.files import (
     write_json,
     write_table,
 )
-from megabase.logs import progress
+from megabase.logs import LOGGER, progress
 from megabase.predictors.card import ModelCard, open_card
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.engine import Engine, Rows
@@ -142,6 +142,8 @@ def score_chunk(engine: Engine, chunk: str | Path, output_dir: str | Path, stamp
     batches = list(engine.batches(variants))
     finished = {int(p.stem) for p in parts.glob("*.parquet") if p.stem.isdecimal()}
     done = sum(b.stop - b.start for b in batches if b.start in finished)
+    if done:
+        LOGGER.info("score %s: %d of %d variants were scored before", output_dir.name, done, len(variants))
     with progress(len(variants), f"score {output_dir.name}", "variants", done) as bar:
         for batch in batches:
             if batch.start in finished:
