@@ -1,8 +1,9 @@
 """Is this device to be trusted? A known sequence is predicted on it and on the CPU, before any work.
 
 A GPU with a broken memory or driver can give numbers that are wrong and look right. The sequence is seeded,
-4,096 bases; the CPU's prediction in float32 is the truth. Rounding (TF32, bfloat16) moves a prediction by a
-percent or two of its size; what is further off, or not finite, is refused.
+4,096 bases; the CPU's prediction in float32 is the truth. Rounding every layer to bfloat16 moves the outputs of
+trained networks by 0.01% (splice sites) to 5% (contact maps) of their size; what is three times further off,
+or not finite, is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from megabase.seeds import generator
 from megabase.spec import OutputType
 
 LENGTH = 4096
-TOLERANCE = 0.05  # of the root mean square of an output
+TOLERANCE = 0.15  # of the root mean square of an output
 JUNCTIONS = OutputType.SPLICE_JUNCTIONS  # read at sites chosen by the other outputs: says nothing new
 
 
