@@ -1,9 +1,9 @@
 """Is this device to be trusted? A known sequence is predicted on it and on the CPU, before any work.
 
 A GPU with a broken memory or driver can give numbers that are wrong and look right. The sequence is seeded,
-4,096 bases; the CPU's prediction in float32 is the truth. Rounding every layer to bfloat16 moves the outputs of
-trained networks by 0.01% (splice sites) to 5% (contact maps) of their size; what is three times further off,
-or not finite, is refused.
+4,096 bases; the CPU's prediction in float32 is the truth. Rounding every layer to bfloat16 moves the outputs
+of trained networks by 0.01% (splice sites) to 5% (contact maps) of their size; what is three times further
+off, or not finite, is refused.
 """
 
 from __future__ import annotations
