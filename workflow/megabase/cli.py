@@ -285,15 +285,22 @@ def split_variants(
     rejected: Annotated[Path, typer.Option(help="table to write of the records that are left out, and why")],
     settings: Settings,
     max_allele: Annotated[int, typer.Option(help="longer alleles are rejected")] = 1000,
+    genes: GenesFolder = "",
+    scoring: Annotated[str, typer.Option(help="section `scoring`: which variants share a window")] = "",
+    chunks_settings: Annotated[str, typer.Option("--chunks", help="section `chunks`: what costs time")] = "",
     seed: Seed = 0,
 ) -> None:
-    """Check the variants of a VCF against the genome and deal them to chunks."""
-    from megabase import variants
+    """Check the variants of a VCF against the genome and deal them to chunks of equal cost."""
+    from megabase import packing, variants
 
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
     variants.split_variants(
         vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         seed=seed, config_hash=given.hash(),
+        packing=packing.Packing.of(
+            config.parse_settings(config.ChunkSettings, chunks_settings),
+            config.parse_settings(config.ScoringSettings, scoring), optional(genes),
+        ),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from megabase.alleles import Piece, Pieces, codes_of, edited
 from megabase.files import FileError, Stamp, hash_inputs, write_table
 from megabase.genome import Genome, Interval
 from megabase.logs import LOGGER
+from megabase.packing import Packing, chunk_bounds
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET
@@ -223,12 +224,13 @@ def split_variants(
     max_variants: int | None = None,
     seed: int = 0,
     config_hash: str = "",
+    packing: Packing | None = None,
 ) -> tuple[int, int]:
     """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
 
-    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks whose
-    sizes differ by at most one (empty where there are fewer variants than chunks). `max_variants` keeps a
-    seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
+    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks of
+    equal estimated cost (`megabase.packing`; some are empty where there is too little to do). `max_variants`
+    keeps a seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
     parts = list(read_variants(vcf, store, max_allele=max_allele))
@@ -240,7 +242,7 @@ def split_variants(
         chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
         accepted = accepted[np.sort(chosen)]
     inputs = hash_inputs([vcf, Path(genome) / "sequence.json"])
-    bounds = [k * accepted.height // len(outputs) for k in range(len(outputs) + 1)]
+    bounds = chunk_bounds(accepted, len(outputs), packing or Packing())
     for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
         write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
     write_table(refused, rejected, Stamp("rejected", config_hash, inputs))

@@ -5,6 +5,7 @@ rule split_variants:
     input:
         vcf=plan.variant_vcf,
         genome=plan.variant_genome,
+        genes=plan.variant_genes,
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
         rejected="<results>/variants/{variants}/rejected.parquet",
@@ -18,9 +19,12 @@ rule split_variants:
     params:
         settings=plan.variant_settings,
         max_allele=settings.scoring.max_allele,
+        scoring=plan.set_scoring_settings,
+        chunks=section_json(settings.chunks),
         seed=settings.seed,
     shell:
         "megabase split-variants {input.vcf:q} {output.chunks:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --scoring {params.scoring:q} --chunks {params.chunks:q} "
         "--rejected {output.rejected:q} --settings {params.settings:q} --max-allele {params.max_allele} "
         "--seed {params.seed} &> {log:q}"
 
