@@ -24,7 +24,7 @@ BESIDE_RULES = {
     "list-sources",
     "plan-sources",
     "estimate-cost",
-    "query-scores",
+    "query",
     "import-checkpoint",
     "predict",
     "document-config",

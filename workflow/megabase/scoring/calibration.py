@@ -10,7 +10,7 @@ and stays within +-0.99999. Source: AlphaGenome Methods (variant scoring, quanti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,17 +20,18 @@ import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, read_table, write_json
 from megabase.logs import progress
-from megabase.scoring.chunks import CHUNK, raw_matrix
+from megabase.scoring.chunks import CHUNK
 from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.keys import raw_matrix
 from megabase.scoring.scorers import COMPOSITE, file_name
-from megabase.seeds import generator
+from megabase.seeds import draws
 
 if TYPE_CHECKING:
     from megabase.config import ScoringSettings
 
 FLOOR = 1e-5  # smallest probability that a quantile states
 LARGEST = 0.99999  # no quantile is larger in absolute value
-BLOCK_VALUES = 50_000_000  # scores held in memory at a time
+BLOCK_VALUES = 250_000_000  # scores held in memory at a time: 1 GB
 
 
 def bin_probabilities(bins: int) -> np.ndarray:
@@ -55,38 +56,43 @@ def background_quantiles(scores: np.ndarray, bins: int) -> np.ndarray:
 
 
 def apply_quantiles(
-    raw: np.ndarray, quantiles: np.ndarray, *, signed: bool, scorer: str, keys: Sequence[str], seed: int = 0
+    raw: np.ndarray, quantiles: np.ndarray, *, signed: bool, scorer: str, keys: np.ndarray, seed: int = 0
 ) -> np.ndarray:
     """Quantile float32 [N, tracks] of raw scores [N, tracks]; NaN where a score or its track's bins are NaN.
 
-    keys: one a row (variant, gene, junction); the draws for ties depend on them, the scorer and the seed
-    alone, so that neither neighbours nor chunks matter.
+    keys: uint64 [N], one a row (variant, gene, junction: `keys.row_keys`). The draws for ties depend on them,
+    the track, the scorer and the seed alone, so that neither neighbours nor chunks matter.
     """
     p = bin_probabilities(quantiles.shape[1])
-    found, span = np.full(raw.shape, np.nan), np.zeros(raw.shape)
-    for track, bins in enumerate(quantiles):
-        usable = ~np.isnan(raw[:, track])
-        if np.isnan(bins).any() or not usable.any():
-            continue
-        low, high = _probability_range(raw[usable, track], bins, p)
-        found[usable, track], span[usable, track] = low, high - low
-    for row in np.flatnonzero((span > 0).any(1)):
-        found[row] += span[row] * generator(seed, "ties", scorer, keys[row]).random(span.shape[1])
-    if signed:
-        found = 2 * found - 1
-    return np.clip(found, -LARGEST, LARGEST).astype(np.float32)
+    found = np.full(raw.shape, np.nan, np.float32)
+    for track in np.flatnonzero(~np.isnan(quantiles).any(1)):
+        usable = np.flatnonzero(~np.isnan(raw[:, track]))
+        low, tied, high = _probability_range(raw[usable, track], quantiles[track], p)
+        if len(tied):
+            columns = np.full(len(tied), track)
+            drawn = draws(seed, "ties", scorer, keys=keys[usable[tied]], columns=columns)
+            low[tied] += (high - low[tied]) * drawn
+        found[usable, track] = np.clip(2 * low - 1 if signed else low, -LARGEST, LARGEST)
+    return found
 
 
-def _probability_range(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest probability of each value: equal unless the value ties with several bins."""
-    left, right = np.searchsorted(bins, x, "left"), np.searchsorted(bins, x, "right")
-    tied = right > left
-    before, after = np.clip(left - 1, 0, None), np.clip(left, None, len(bins) - 1)
-    gap = bins[after].astype(np.float64) - bins[before]
-    part = np.divide(x - bins[before], gap, out=np.zeros(len(x)), where=gap > 0)
-    between = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
-    between = np.where(left == len(bins), p[-1], np.where(left == 0, p[0], between))
-    return np.where(tied, p[after], between), np.where(tied, p[np.clip(right - 1, 0, None)], between)
+def _probability_range(
+    x: np.ndarray, bins: np.ndarray, p: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least probability of each value; which values tie with several bins, and their largest probability."""
+    last = len(bins) - 1
+    left = np.searchsorted(bins, x, "left")
+    after = np.minimum(left, last)
+    before = np.maximum(left - 1, 0)
+    start = bins[before].astype(np.float64)
+    gap = bins[after] - start
+    part = np.divide(x - start, gap, out=np.zeros(len(x)), where=gap > 0)
+    found = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
+    equal = np.flatnonzero((bins[after] == x) & (left <= last))
+    found[equal] = p[after[equal]]
+    right = np.searchsorted(bins, x[equal], "right") - 1
+    several = right > after[equal]
+    return found, equal[several], p[right[several]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Calibration:
         quantiles = {name: tensors[f"{name}/quantiles"] for name in signed}
         return cls(quantiles, signed, info["seed"], info["model"], info["variants"])
 
-    def apply(self, scorer: str, raw: np.ndarray, keys: Sequence[str]) -> np.ndarray | None:
+    def apply(self, scorer: str, raw: np.ndarray, keys: np.ndarray) -> np.ndarray | None:
         """Quantiles of raw scores; None for a scorer without calibration; ValueError for other tracks."""
         if scorer not in self.quantiles:
             return None
@@ -186,11 +192,10 @@ def _scorer_quantiles(folders: Sequence[Path], scorer: str, bins: int) -> tuple[
     step = max(1, BLOCK_VALUES // max(rows, 1))
     found = []
     for first in range(0, tracks, step):
-        block = list(_columns(folders, scorer, first, first + step))
-        found.append(background_quantiles(np.concatenate(block), bins))
+        block = np.empty((min(step, tracks - first), rows), np.float32)  # a track's scores side by side
+        end = 0
+        for folder, (n, _) in zip(folders, sizes, strict=True):
+            block[:, end : end + n] = raw_matrix(read_scores(folder, scorer))[:, first : first + step].T
+            end += n
+        found.append(background_quantiles(block.T, bins))
     return np.concatenate(found), rows
-
-
-def _columns(folders: Sequence[Path], scorer: str, first: int, last: int) -> Iterator[np.ndarray]:
-    for folder in folders:
-        yield raw_matrix(read_scores(folder, scorer))[:, first:last]
