@@ -5,14 +5,16 @@
 
 A random genome, a VCF of single-nucleotide variants, `split-variants`, chunks filled with random scores of
 every recommended scorer, `merge-scores` and `query`, each command in a process of its own. `--tracks` is
-the number of tracks of every scorer; with `--published` those of the human track tables of AlphaGenome, and as
-many gene rows a variant as a window of 1 Mb has.
+the number of tracks of every scorer; with `--published` those of the human track tables of AlphaGenome, and
+as many gene rows a variant as a window of 1 Mb has. Seconds are of the wall and of all cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -39,8 +41,9 @@ from megabase.spec import OutputType
 MB = 1e6
 PUBLISHED = {
     OutputType.RNA_SEQ: 667, OutputType.CAGE: 546, OutputType.PROCAP: 12, OutputType.DNASE: 305,
-    OutputType.ATAC: 167, OutputType.CHIP_HISTONE: 1116, OutputType.CHIP_TF: 1617, OutputType.CONTACT_MAPS: 28,
-    OutputType.SPLICE_SITES: 4, OutputType.SPLICE_SITE_USAGE: 734, OutputType.SPLICE_JUNCTIONS: 367,
+    OutputType.ATAC: 167, OutputType.CHIP_HISTONE: 1116, OutputType.CHIP_TF: 1617,
+    OutputType.CONTACT_MAPS: 28, OutputType.SPLICE_SITES: 4, OutputType.SPLICE_SITE_USAGE: 734,
+    OutputType.SPLICE_JUNCTIONS: 367,
 }  # fmt: skip
 SPACING = 40_000  # bases between the starts of genes
 
@@ -139,16 +142,24 @@ def make_chunk(
     write_json(info, output / "chunk.json", stamp)
 
 
-def measured(*command: str | Path) -> tuple[float, float]:
-    """Wall seconds and peak memory (MB) of a command of megabase."""
-    start = time.perf_counter()
+def measured(*command: str | Path) -> tuple[float, float, float]:
+    """Seconds of the wall and of all cores, and peak memory (MB), of a command of megabase."""
+    start, peak = time.perf_counter(), 0
     process = subprocess.Popen(
         [sys.executable, "-m", "megabase", *map(str, command)], stdout=subprocess.DEVNULL
     )
-    _, status, usage = os.wait4(process.pid, 0)
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        with contextlib.suppress(OSError, AttributeError):  # it may end just now
+            text = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", text)[1]))  # kB; of it alone, since it began
+        time.sleep(0.005)
     if status:
         raise SystemExit(f"{command[0]} failed")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024 / MB
+    busy = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start, busy, peak * 1024 / MB
 
 
 def folder_bytes(folder: Path) -> int:
@@ -165,11 +176,11 @@ def make_and_merge(folder: Path, size: Size) -> None:
     rejected = folder / "variants/rejected.parquet"
     genome = folder / "genome"
     settings = '{"genome": "toy", "vcf": "in.vcf"}'
-    seconds, memory = measured(
+    found = measured(
         "split-variants", folder / "in.vcf", *tables, "--genome", genome, "--rejected", rejected,
         "--settings", settings,
     )  # fmt: skip
-    print(f"split-variants  {seconds:7.1f} s  {memory:7.0f} MB")
+    print("split-variants  {:7.1f} s {:7.1f} s of cores {:7.0f} MB".format(*found))
     contigs = {c["name"]: c["length"] for c in read_json(genome / "sequence.json", "genome")["chromosomes"]}
     for name, table in zip(names, tables, strict=True):
         make_chunk(table, folder / "chunks" / name, size, contigs, rng)
@@ -177,12 +188,12 @@ def make_and_merge(folder: Path, size: Size) -> None:
     write_json(
         {"info": {"name": "student-seed0"}, "weights": ""}, folder / "model/model.json", Stamp("model")
     )
-    seconds, memory = measured(
+    found = measured(
         "merge-scores", folder / "chunks", "--rejected", rejected, "--split", folder / "variants/split.json",
         "--model", folder / "model", "--calibration", folder / "model/calibration.json",
         "-o", folder / "scores",
     )  # fmt: skip
-    print(f"merge-scores    {seconds:7.1f} s  {memory:7.0f} MB")
+    print("merge-scores    {:7.1f} s {:7.1f} s of cores {:7.0f} MB".format(*found))
 
 
 def print_sizes(scores: Path, variants: int) -> None:
@@ -211,8 +222,9 @@ def time_queries(scores: Path, table: Path, rounds: int) -> None:
         "scorer, tissue, first 100 rows": ["--scorer", "dnase", "--tissue", "cell 3", "--limit", "100"],
     }
     for name, options in questions.items():
-        seconds = statistics.median(measured("query", scores, *options)[0] for _ in range(rounds))
-        print(f"query by {name:32s} {seconds:5.2f} s")
+        runs = [measured("query", scores, *options) for _ in range(rounds)]
+        seconds, busy, memory = (statistics.median(values) for values in zip(*runs, strict=True))
+        print(f"query by {name:32s} {seconds:5.2f} s {busy:5.2f} s of cores {memory:5.0f} MB")
 
 
 def main() -> None:

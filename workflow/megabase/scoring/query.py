@@ -88,11 +88,12 @@ def query_scores(scores_dir: str | Path, wanted: Wanted | None = None) -> pl.Dat
 
 
 def _write_tsv(folder: Path, wanted: Wanted, handle: BinaryIO, limit: int | None) -> int:
+    blocks = tidy_blocks(folder, wanted)
     for line in notes(folder, wanted):
         handle.write(f"#{line}\n".encode())
     empty_tidy().write_csv(handle, separator="\t")
     written = 0
-    for block in tidy_blocks(folder, wanted):
+    for block in blocks:
         block = block if limit is None else block.head(limit - written)
         block.write_csv(handle, separator="\t", include_header=False)
         written += block.height
@@ -146,19 +147,24 @@ def empty_tidy() -> pl.DataFrame:
 
 
 def tidy_blocks(folder: Path, wanted: Wanted) -> Iterator[pl.DataFrame]:
-    """Tidy rows wanted, a block at a time."""
+    """Tidy rows wanted, a block at a time; a question that cannot be answered is refused before the first."""
     info = read_json(folder / "scores.json", SCORES)
     tracks = read_table(folder / "tracks.parquet", SCORES)
     names = [wanted.scorer] if wanted.scorer else [s["name"] for s in info["scorers"]]
     places = wanted.places(folder, list(info.get("contigs", {})))
     condition = wanted.condition()
-    for name in names:
-        rows = tracks_of(tracks, name, wanted.biosample)
-        for part, here in parts_at(folder, name, places):
-            if not rows.height:
-                continue
-            for table in _rows(part, here & condition, places is None):
-                yield from _tidy(table, rows, name, wanted.min_quantile)
+    found = [
+        (name, rows, part, here & condition)
+        for name in names
+        for part, here in parts_at(folder, name, places)
+        if (rows := tracks_of(tracks, name, wanted.biosample)).height
+    ]
+    return (
+        block
+        for name, rows, part, here in found
+        for table in _rows(part, here, places is None)
+        for block in _tidy(table, rows, name, wanted.min_quantile)
+    )
 
 
 def _rows(part: Path, condition: pl.Expr, everywhere: bool) -> Iterator[pl.DataFrame]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -95,6 +96,8 @@ class SummaryWriter:
         self.scorers = [s for s in scorers if is_effect(s)]
         self._labels = {s["name"]: _labels(tracks, s["name"]) for s in self.scorers}
         self._blocks: dict[str, list[pl.DataFrame]] = {}
+        self._worker = ThreadPoolExecutor(1)  # the text of a chunk is made while the next one is merged
+        self._pending: Future | None = None
         self._file = pysam.BGZFile(str(self.path), "w3")  # level 6: 15% smaller, 2.4 times the time
         self._file.write(self._header(about or {}).encode())
 
@@ -105,10 +108,16 @@ class SummaryWriter:
 
     def add_variants(self, variants: pl.DataFrame) -> None:
         """Write the records of a chunk: its variants, and the effects added since the last one."""
+        if self._pending is not None:
+            self._pending.result()  # one chunk waits at most, and an error is told
+        self._pending = self._worker.submit(self._write, variants, self._blocks)
+        self._blocks = {}
+
+    def _write(self, variants: pl.DataFrame, effects: Mapping[str, list[pl.DataFrame]]) -> None:
         table = variants.select("variant_id", "chrom", "position", "ref", "alt", "source_id")
         for scorer in self.scorers:
             name = scorer["name"]
-            blocks = self._blocks.pop(name, [])
+            blocks = effects.get(name, [])
             found = largest_of(blocks).select("variant_id", self._info(scorer)) if blocks else None
             if found is None:
                 table = table.with_columns(pl.lit(None, dtype=pl.String).alias(name))
@@ -123,12 +132,15 @@ class SummaryWriter:
         """End the file and index it: `.tbi`, or `.csi` where a contig is too long for it."""
         import pysam
 
-        self._file.close()
+        self.abandon()
+        if self._pending is not None:
+            self._pending.result()
         long = max(self._contigs.values(), default=0) > _TBI_BASES
         pysam.tabix_index(str(self.path), preset="vcf", force=True, csi=long)
 
     def abandon(self) -> None:
-        """Close the file of a merge that failed."""
+        """Close the file, as after a merge that failed; what is written of it is left."""
+        self._worker.shutdown()
         self._file.close()
 
     def _header(self, about: Mapping[str, object]) -> str:
