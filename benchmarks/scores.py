@@ -35,7 +35,7 @@ from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import track_table
 from megabase.scoring.keys import matrix_column
 from megabase.scoring.parts import write_part
-from megabase.scoring.scorers import RECOMMENDED, Scorer
+from megabase.scoring.scorers import RECOMMENDED, Part, Scorer
 from megabase.spec import OutputType
 
 MB = 1e6
@@ -85,7 +85,7 @@ def rows_of(scorer: Scorer, variants: pl.DataFrame, size: Size) -> pl.DataFrame:
     missing = [pl.lit(None, dtype=pl.String).alias(c) for c in ("gene_id", "gene_name", "strand")]
     if not scorer.has_genes:
         return keys.with_columns(missing)
-    genes = size.exon_genes if scorer.output_type is OutputType.RNA_SEQ else size.body_genes
+    genes = size.exon_genes if scorer.part is Part.EXONS else size.body_genes
     index = np.repeat(np.arange(keys.height), genes)
     number = pl.col("position") // SPACING + pl.Series(np.tile(np.arange(genes), keys.height))
     rows = keys[index].with_columns(number.alias("number"))
@@ -108,7 +108,7 @@ def raw_scores(scorer: Scorer, rows: int, width: int, rng: np.random.Generator) 
         raw = np.abs(raw)
     if scorer.output_type is OutputType.RNA_SEQ:
         raw[:, : width // 3] = np.nan
-    if scorer.part == "body":
+    if scorer.part is Part.BODY:
         raw[rng.random(rows) < 0.3] = 0
     return raw.astype(np.float32)
 
@@ -152,7 +152,7 @@ def measured(*command: str | Path) -> tuple[float, float, float]:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
-        with contextlib.suppress(OSError, AttributeError):  # it may end just now
+        with contextlib.suppress(OSError, TypeError):  # it may end just now
             text = Path(f"/proc/{process.pid}/status").read_text()
             peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", text)[1]))  # kB; of it alone, since it began
         time.sleep(0.005)
