@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-5  # smallest probability that a quantile states
 LARGEST = 0.99999  # no quantile is larger in absolute value
+TOGETHER = 1 << 18  # scores whose quantiles are looked up together: they stay in the cache
 BLOCK_VALUES = 250_000_000  # scores held in memory at a time: 1 GB
 
 
@@ -65,34 +66,49 @@ def apply_quantiles(
     """
     p = bin_probabilities(quantiles.shape[1])
     found = np.full(raw.shape, np.nan, np.float32)
-    for track in np.flatnonzero(~np.isnan(quantiles).any(1)):
-        usable = np.flatnonzero(~np.isnan(raw[:, track]))
-        low, tied, high = _probability_range(raw[usable, track], quantiles[track], p)
-        if len(tied):
-            columns = np.full(len(tied), track)
-            drawn = draws(seed, "ties", scorer, keys=keys[usable[tied]], columns=columns)
-            low[tied] += (high - low[tied]) * drawn
-        found[usable, track] = np.clip(2 * low - 1 if signed else low, -LARGEST, LARGEST)
+    known = np.flatnonzero(~np.isnan(quantiles).any(1))
+    step = max(1, TOGETHER // max(len(raw), 1))
+    for tracks in (known[first : first + step] for first in range(0, len(known), step)):
+        x, bins = np.ascontiguousarray(raw[:, tracks].T), quantiles[tracks]
+        values, equal = _probabilities(x, bins, p)
+        track, row, high = _ties(x, bins, p, equal)
+        if len(track):
+            drawn = draws(seed, "ties", scorer, keys=keys[row], columns=tracks[track])
+            values[track, row] += (high - values[track, row]) * drawn
+        values = np.clip(2 * values - 1 if signed else values, -LARGEST, LARGEST)
+        values[np.isnan(x)] = np.nan
+        found[:, tracks] = values.T
     return found
 
 
-def _probability_range(
-    x: np.ndarray, bins: np.ndarray, p: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least probability of each value; which values tie with several bins, and their largest probability."""
-    last = len(bins) - 1
-    left = np.searchsorted(bins, x, "left")
-    after = np.minimum(left, last)
-    before = np.maximum(left - 1, 0)
-    start = bins[before].astype(np.float64)
-    gap = bins[after] - start
-    part = np.divide(x - start, gap, out=np.zeros(len(x)), where=gap > 0)
+def _probabilities(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability float64 [T, N] of each value x [T, N], the least where it ties; where it equals a bin."""
+    import torch
+
+    last = bins.shape[1] - 1
+    left = torch.searchsorted(torch.from_numpy(bins), torch.from_numpy(x)).numpy()
+    after, before = np.minimum(left, last), np.maximum(left - 1, 0)
+    start, end = np.take_along_axis(bins, before, 1), np.take_along_axis(bins, after, 1)
+    gap = end.astype(np.float64) - start
+    part = np.divide(x.astype(np.float64) - start, gap, out=np.zeros(x.shape), where=gap > 0)
     found = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
-    equal = np.flatnonzero((bins[after] == x) & (left <= last))
+    equal = (end == x) & (left <= last)
     found[equal] = p[after[equal]]
-    right = np.searchsorted(bins, x[equal], "right") - 1
-    several = right > after[equal]
-    return found, equal[several], p[right[several]]
+    return found, equal
+
+
+def _ties(
+    x: np.ndarray, bins: np.ndarray, p: np.ndarray, equal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Track, row and largest probability of the values that equal several bins, of those that equal one."""
+    track, row = np.nonzero(equal)
+    first, last = np.zeros(len(track), np.int64), np.zeros(len(track), np.int64)
+    for one in np.unique(track):
+        here = track == one
+        first[here] = np.searchsorted(bins[one], x[one, row[here]], "left")
+        last[here] = np.searchsorted(bins[one], x[one, row[here]], "right") - 1
+    several = last > first
+    return track[several], row[several], p[last[several]]
 
 
 @dataclass(frozen=True)
