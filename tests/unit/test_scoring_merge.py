@@ -20,7 +20,7 @@ from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome
 
 from megabase.config import ScoringSettings
 from megabase.files import FileError, Stamp, read_json, read_table, write_table
-from megabase.scoring import parts
+from megabase.scoring import parts, summary
 from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import score_chunk
 from megabase.scoring.engine import Engine
@@ -192,6 +192,7 @@ def test_blocks_of_any_size_give_the_same_scores(world, tmp_path, monkeypatch):
     """A variant's rows may lie in two blocks."""
     monkeypatch.setattr(parts, "GROUP_ROWS", 2)
     monkeypatch.setattr(parts, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(summary, "LINES", 3)
     small = world.merge(tmp_path / "scores")
     both = world.folder / "scores", small
     for name in (*NAMES, COMPOSITE):

@@ -24,6 +24,7 @@ _EFFECT_SCHEMA = {
     "variant_id": pl.String, "raw": pl.Float32, "quantile": pl.Float32, "spread": pl.Float32,
     "channel": pl.Int64, "gene": pl.String,
 }  # fmt: skip
+LINES = 20_000  # records of the VCF whose text is in memory at a time
 _TBI_BASES = 1 << 29  # no contig of a .tbi index may be longer; a .csi index takes any
 _RESERVED = re.compile(r"[%:;=,\s]")
 
@@ -74,6 +75,16 @@ def largest_of(blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def aligned(variants: pl.Series, blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The largest effect of each of the variants in their order; nulls where one has none."""
+    found = largest_of(blocks)
+    if found.height == len(variants) and found["variant_id"].equals(variants):
+        return found
+    return pl.DataFrame({"variant_id": variants}).join(
+        found, on="variant_id", how="left", maintain_order="left"
+    )
+
+
 class SummaryWriter:
     """Writes the largest effects chunk by chunk as a bgzipped VCF, then its index.
 
@@ -114,19 +125,11 @@ class SummaryWriter:
         self._blocks = {}
 
     def _write(self, variants: pl.DataFrame, effects: Mapping[str, list[pl.DataFrame]]) -> None:
-        table = variants.select("variant_id", "chrom", "position", "ref", "alt", "source_id")
-        for scorer in self.scorers:
-            name = scorer["name"]
-            blocks = effects.get(name, [])
-            found = largest_of(blocks).select("variant_id", self._info(scorer)) if blocks else None
-            if found is None:
-                table = table.with_columns(pl.lit(None, dtype=pl.String).alias(name))
-            elif found.height == table.height and found["variant_id"].equals(table["variant_id"]):
-                table = table.with_columns(found[name])
-            else:
-                table = table.join(found, on="variant_id", how="left", maintain_order="left")
-        if table.height:
-            self._file.write(_records(table, [s["name"] for s in self.scorers]))
+        found = {name: aligned(variants["variant_id"], blocks) for name, blocks in effects.items()}
+        for start in range(0, variants.height, LINES):
+            here = slice(start, start + LINES)
+            info = [found[s["name"]][here].select(self._info(s)) for s in self.scorers if s["name"] in found]
+            self._file.write(_records(variants[here], info))
 
     def close(self) -> None:
         """End the file and index it: `.tbi`, or `.csi` where a contig is too long for it."""
@@ -181,7 +184,8 @@ class SummaryWriter:
         parts.append(_field(f"{field}_TRACK", track))
         if scorer["genes"]:
             parts.append(_field(f"{field}_GENE", _escaped(pl.col("gene"))))
-        return pl.concat_str(parts, separator=";", ignore_nulls=True).alias(name)
+        text = pl.concat_str(parts, separator=";", ignore_nulls=True)
+        return pl.when(pl.col("raw").is_not_null()).then(text).alias(name)
 
 
 def _field(name: str, value: pl.Expr) -> pl.Expr:
@@ -193,16 +197,18 @@ def _number(column: str) -> pl.Expr:
     return pl.col(column).round_sig_figs(6).cast(pl.String)
 
 
-def _records(table: pl.DataFrame, scorers: Sequence[str]) -> bytes:
-    """Lines of a VCF from variants whose columns `scorers` hold INFO fields."""
-    info = pl.lit("")
-    if scorers:
-        info = pl.concat_str([pl.col(name) for name in scorers], separator=";", ignore_nulls=True)
-    lines = table.select(
+def _records(variants: pl.DataFrame, info: Sequence[pl.DataFrame]) -> bytes:
+    """Lines of a VCF: variants, and the INFO fields of each scorer, null where it has none."""
+    lines = variants.select(
         "chrom", pl.col("position") + 1, pl.col("source_id").fill_null("."), "ref", "alt",
-        pl.lit(".").alias("quality"), pl.lit("PASS").alias("filter"),
-        pl.when(info == "").then(pl.lit(".")).otherwise(info).alias("info"),
+        pl.lit(".").alias("quality"), pl.lit("PASS").alias("filter"), pl.lit(".").alias("none"),
     )  # fmt: skip
+    if info:
+        joined = pl.concat(info, how="horizontal").select(
+            pl.concat_str(pl.all(), separator=";", ignore_nulls=True).alias("info")
+        )
+        filled = pl.when(pl.col("info") == "").then("none").otherwise("info").alias("none")
+        lines = pl.concat([lines, joined], how="horizontal").with_columns(filled).drop("info")
     text = BytesIO()
     lines.write_csv(text, separator="\t", include_header=False, quote_style="never")
     return text.getvalue()
