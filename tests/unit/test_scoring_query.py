@@ -16,7 +16,7 @@ from megabase.scoring import places
 from megabase.scoring.keys import matrix_column
 from megabase.scoring.parts import part_name, write_part
 from megabase.scoring.places import Places
-from megabase.scoring.query import Wanted, query, query_scores
+from megabase.scoring.query import Wanted, parse_variant, query, query_scores
 from megabase.variants import REJECTED_SCHEMA
 
 STAMP = Stamp("scores")
@@ -75,6 +75,34 @@ def test_one_variant(store):
     assert rows["raw"].head(3).to_list() == wanted
     assert query_scores(store, Wanted("chr2:11:a:t", scorer="dnase")).height == 3  # as people type
     assert query_scores(store, Wanted("chr2:12:A:T")).height == 0
+    assert query_scores(store, variant="chr2:11:A:T").equals(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("chr1:1,234:a:ct", ("chr1", 1233, "A", "CT")),
+        ("HLA-A*01:01:01:01:5:A:T", ("HLA-A*01:01:01:01", 4, "A", "T")),
+        ("chr1:9:T:t[chr1:20000[", ("chr1", 8, "T", "t[chr1:20000[")),
+        ("chr1:9:T:<DEL:90>", ("chr1", 8, "T", "<DEL:90>")),
+        ("chr1:9:T:C@2", ("chr1", 8, "T", "C")),
+    ],
+)
+def test_names_of_variants(text, parsed):
+    assert parse_variant(text) == parsed
+
+
+def test_a_place_is_a_variant_or_a_region():
+    assert Wanted.at("HLA-A*01:01:01:01:5-10") == Wanted(region="HLA-A*01:01:01:01:5-10")
+    assert Wanted.at("chr1:5:A:T", scorer="dnase") == Wanted("chr1:5:A:T", scorer="dnase")
+    assert Wanted.at("", gene="x") == Wanted(gene="x")
+
+
+def test_haplotypes_of_a_variant_are_told_apart(tmp_path):
+    """One place and allele may be scored on both haplotypes of a person."""
+    table = pl.DataFrame({"variant_id": ["1:5:A:T@1", "1:5:A:T@2"], "position": 4, "ref": "A", "alt": "T"})
+    for name, rows in (("1:5:A:T", 2), ("1:5:A:T@2", 1), ("1:5:A:C@2", 0)):
+        assert table.filter(Wanted(name).condition()).height == rows
 
 
 def test_a_region_holds_what_reaches_into_it(store):

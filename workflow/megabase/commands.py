@@ -77,11 +77,8 @@ def query(
     """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
     from megabase.scoring import query
 
-    variant = place if place.count(":") >= 3 else ""
-    wanted = query.Wanted(
-        variant or None, region or ("" if variant else place) or None, gene or None, biosample or None,
-        scorer or None, min_quantile or None,
-    )  # fmt: skip
+    conditions = dict(region=region, gene=gene, biosample=biosample, scorer=scorer, min_quantile=min_quantile)
+    wanted = query.Wanted.at(place, **{key: value for key, value in conditions.items() if value})
     query.query(scores, wanted, optional(output), limit=limit or None)
 
 

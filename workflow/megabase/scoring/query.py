@@ -8,11 +8,12 @@ store. Without a place all parts are read, block by block.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -25,15 +26,19 @@ from megabase.scoring.places import Place, gene_places, is_gene, parts_at
 
 TRACK_KEYS = ("name", "strand", "ontology_curie", "biosample_name", "assay", "target")
 BLOCK_ROWS = 200_000  # tidy rows in memory at a time
+_VARIANT = re.compile(
+    r"(?P<chrom>.+?):(?P<position>[\d,]*\d):(?P<ref>[A-Za-z]+):(?P<alt>.+?)(?P<haplotype>@[12])?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which scores are asked for; all conditions given hold.
 
-    variant: `chrom:position:ref:alt`, 1-based. region: `chrom:start-end`, 1-based and closed, as people and
-    browsers write it. gene: name, or id with or without its version. biosample: its name or ontology term,
-    whatever the case. scorer: its name. min_quantile: least |quantile|.
+    variant: `chrom:position:ref:alt`, 1-based, with `@1` or `@2` of that haplotype alone. region:
+    `chrom:start-end`, 1-based and closed, as people and browsers write it. gene: name, or id with or without
+    its version. biosample: its name or ontology term, whatever the case. scorer: its name. min_quantile:
+    least |quantile|.
     """
 
     variant: str | None = None
@@ -42,6 +47,12 @@ class Wanted:
     biosample: str | None = None
     scorer: str | None = None
     min_quantile: float | None = None
+
+    @classmethod
+    def at(cls, place: str, **more: Any) -> Wanted:
+        """What is asked for at a place, which is a variant, a region, or empty."""
+        kind = "region" if re.fullmatch(r".+:[\d,]+-[\d,]+", place) else "variant"
+        return cls(**({kind: place} if place else {}) | more)
 
     def places(self, folder: Path, contigs: list[str]) -> list[Place] | None:
         """Where its rows lie; None: anywhere. ValueError for a place that is not one, or not on a contig."""
@@ -59,6 +70,8 @@ class Wanted:
         if self.variant:
             _, position, ref, alt = parse_variant(self.variant)
             found &= (pl.col("position") == position) & (pl.col("ref") == ref) & (pl.col("alt") == alt)
+            if haplotype := _VARIANT.fullmatch(self.variant)["haplotype"]:
+                found &= pl.col("variant_id").str.ends_with(haplotype)
         if self.variant and self.region:
             place = parse_region(self.region)
             found &= Place(place.chrom, place.start, place.end).condition(1 << 40)
@@ -82,9 +95,12 @@ def query(
         return _write_tsv(folder, wanted, handle, limit)
 
 
-def query_scores(scores_dir: str | Path, wanted: Wanted | None = None) -> pl.DataFrame:
-    """Tidy rows wanted (default: all), in the order of the scorers and variants; errors as of `query`."""
-    return pl.concat([empty_tidy(), *tidy_blocks(Path(scores_dir), wanted or Wanted())])
+def query_scores(scores_dir: str | Path, wanted: Wanted | None = None, **conditions: Any) -> pl.DataFrame:
+    """Tidy rows wanted, in the order of the scorers and variants; errors as of `query`.
+
+    The conditions may be given by name (`variant=`, `gene=`, ...) instead; without any, all rows are meant.
+    """
+    return pl.concat([empty_tidy(), *tidy_blocks(Path(scores_dir), wanted or Wanted(**conditions))])
 
 
 def _write_tsv(folder: Path, wanted: Wanted, handle: BinaryIO, limit: int | None) -> int:
@@ -120,11 +136,16 @@ def notes(folder: Path, wanted: Wanted) -> list[str]:
 
 
 def parse_variant(text: str) -> tuple[str, int, str, str]:
-    """Chromosome, 0-based position, REF and ALT of `chrom:position:ref:alt`; ValueError if it is not one."""
-    parts = text.rsplit(":", 3)
-    if len(parts) != 4 or not parts[1].replace(",", "").isdecimal() or not all(parts):
+    """Chromosome, 0-based position, REF and ALT of a `variant_id`; ValueError if it is not one.
+
+    Bases in any case; ALT may be any text, as of a structural variant. What names a haplotype (`@1`) is left
+    out.
+    """
+    match = _VARIANT.fullmatch(text)
+    if match is None:
         raise ValueError(f"variant {text!r}; wanted chrom:position:ref:alt, 1-based position")
-    return parts[0], int(parts[1].replace(",", "")) - 1, parts[2].upper(), parts[3].upper()
+    alt = match["alt"].upper() if match["alt"].isalpha() else match["alt"]
+    return match["chrom"], int(match["position"].replace(",", "")) - 1, match["ref"].upper(), alt
 
 
 def _known(chrom: str, contigs: list[str]) -> str:

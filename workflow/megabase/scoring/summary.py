@@ -62,7 +62,7 @@ def _effects(table: pl.DataFrame) -> pl.DataFrame:
         pl.Series("spread", spread, nan_to_null=True), pl.Series("channel", channel.astype(np.int64)),
         pl.Series("first", first[at]), pl.Series("second", second[at]),
     )  # fmt: skip
-    return largest_of([rows.filter(pl.col("raw").is_not_nan())])
+    return rows.filter(pl.col("raw").is_not_nan())
 
 
 def largest_of(blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -105,6 +105,7 @@ class SummaryWriter:
 
         self.path, self._contigs, self._spread = Path(path), contigs, set(spread)
         self.scorers = [s for s in scorers if is_effect(s)]
+        self._of_genes = {s["name"] for s in self.scorers if s["genes"]}
         self._labels = {s["name"]: _labels(tracks, s["name"]) for s in self.scorers}
         self._blocks: dict[str, list[pl.DataFrame]] = {}
         self._worker = ThreadPoolExecutor(1)  # the text of a chunk is made while the next one is merged
@@ -115,7 +116,9 @@ class SummaryWriter:
     def add_scores(self, rows: pl.DataFrame, scorer: str) -> None:
         """Add merged rows of one scorer of the chunk that `add_variants` will name."""
         if scorer in self._labels:
-            self._blocks.setdefault(scorer, []).append(_effects(rows))
+            found = _effects(rows)
+            several = scorer in self._of_genes
+            self._blocks.setdefault(scorer, []).append(largest_of([found]) if several else found)
 
     def add_variants(self, variants: pl.DataFrame) -> None:
         """Write the records of a chunk: its variants, and the effects added since the last one."""
