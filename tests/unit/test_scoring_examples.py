@@ -29,7 +29,7 @@ def wanted(tmp_path, monkeypatch) -> list[tuple[str, float]]:
     (tmp_path / FOLDER).mkdir(parents=True)
     for part in range(2):
         position = np.sort(rng.integers(0, 300_000, 200))
-        place = {"chrom": f"chr{part + 1}", "position": position, "ref": "A", "alt": "C"}
+        place = {"chrom": f"chrA{part + 1}", "position": position, "ref": "A", "alt": "C"}
         name = pl.format("{}:{}:A:C", "chrom", pl.col("position") + 1).alias("variant_id")
         raw = rng.normal(size=(200, 5)).astype(np.float32)
         numbers = [matrix_column("raw", raw, 5), matrix_column("quantile", np.tanh(raw), 5)]

@@ -180,6 +180,9 @@ def test_the_command_prints_and_tells_of_rejected_variants(store):
     assert run("chr1:1-30", "--scorer", "dnase").count("\n") == 1 + 3 * 3
     assert "#rejected: 2:78:A:<INS>: symbolic_allele (no bases)" in run("chr2:78:A:<INS>")
     assert run("chr9:1:A:T").startswith("error: chr9 is not a contig of these scores")
+    piped = f"{sys.executable} -m megabase query {store} | head -n 1"
+    done = subprocess.run(piped, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("scorer") and done.stderr == ""
 
 
 def test_a_query_imports_nothing_slow():

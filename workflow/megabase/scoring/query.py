@@ -8,6 +8,7 @@ store. Without a place all parts are read, block by block.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def query(
     """
     folder = Path(scores_dir)
     if output is None:
-        return _write_tsv(folder, wanted, sys.stdout.buffer, limit)
+        return _print_tsv(folder, wanted, limit)
     with atomic_path(output) as temporary, temporary.open("wb") as handle:
         inputs = {"scores": hash_path(folder / "scores.json")}
         handle.write(f"#megabase {json.dumps(Stamp('tidy', inputs=inputs).as_dict())}\n".encode())
@@ -103,15 +104,26 @@ def query_scores(scores_dir: str | Path, wanted: Wanted | None = None, **conditi
     return pl.concat([empty_tidy(), *tidy_blocks(Path(scores_dir), wanted or Wanted(**conditions))])
 
 
+def _print_tsv(folder: Path, wanted: Wanted, limit: int | None) -> int:
+    """Print the rows; a reader that has enough of them, such as `head`, ends the command without an error."""
+    try:
+        written = _write_tsv(folder, wanted, sys.stdout.buffer, limit)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or closing it fails once more
+        return 0
+    return written
+
+
 def _write_tsv(folder: Path, wanted: Wanted, handle: BinaryIO, limit: int | None) -> int:
     blocks = tidy_blocks(folder, wanted)
     for line in notes(folder, wanted):
         handle.write(f"#{line}\n".encode())
-    empty_tidy().write_csv(handle, separator="\t")
+    handle.write(empty_tidy().write_csv(separator="\t").encode())
     written = 0
     for block in blocks:
         block = block if limit is None else block.head(limit - written)
-        block.write_csv(handle, separator="\t", include_header=False)
+        handle.write(block.write_csv(separator="\t", include_header=False).encode())
         written += block.height
         if written == limit:
             break
