@@ -204,6 +204,24 @@ def test_blocks_of_any_size_give_the_same_scores(world, tmp_path, monkeypatch):
         assert read_table(small / name, "scores").equals(read_table(world.folder / "scores" / name, "scores"))
 
 
+def test_a_vcf_whose_records_are_all_rejected_gives_empty_scores(world, tmp_path):
+    (tmp_path / "none.vcf").write_text(HEAD + "chr9\t5\t.\tA\tC\t.\t.\t.\n")
+    rejected = tmp_path / "variants/rejected.parquet"
+    tables = [rejected.with_name(f"{name}.parquet") for name in CHUNKS]
+    split_variants(tmp_path / "none.vcf", world.folder / "genome", tables, rejected, max_allele=100)
+    engine = Engine(ToyPredictor(), make_genome(tmp_path), make_annotation(), SCORERS, SETTINGS)
+    for table in tables:
+        score_chunk(engine, table, tmp_path / "chunks" / table.stem, STAMP)
+    merge_scores(
+        tmp_path / "chunks", rejected, world.folder / "model", None, tmp_path / "scores",
+        split=rejected.with_name("split.json"),
+    )  # fmt: skip
+    info = read_json(tmp_path / "scores/scores.json", "scores")
+    assert (info["alleles_in"], info["scored"], info["rejected"]) == (1, 0, 1)
+    assert list(VCF(str(tmp_path / "scores/summary.vcf.gz"))) == []
+    assert query_scores(tmp_path / "scores").height == 0
+
+
 # --- the VCF
 
 
