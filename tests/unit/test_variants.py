@@ -47,9 +47,12 @@ def read(path: Path, genome: Genome, text: str, **options: int) -> tuple[pl.Data
         (record("chr9", 1, "A", "C"), "unknown_contig"),
         (record("chr1", 1, "A", "."), "no_alternate"),
         (record("chr1", 1, "A", "*"), "star_allele"),
-        (record("chr1", 1, "A", "<DEL>"), "symbolic_allele"),
-        (record("chr1", 1, "A", "A[chr2:5["), "symbolic_allele"),
-        (record("chr1", 1, "A", ".C"), "symbolic_allele"),
+        (record("chr1", 1, "A", "<DEL>"), "no_length"),
+        (record("chr1", 1, "A", "<INS>"), "no_sequence"),
+        (record("chr1", 1, "A", "<CNV>"), "symbolic_allele"),
+        (record("chr1", 1, "A", "A[chr2:5]"), "symbolic_allele"),
+        (record("chr1", 1, "A", "<NON_REF>"), "reference_block"),
+        (record("chr1", 1, "A", "<*>"), "reference_block"),
         (record("chr1", 1, "A", "R"), "non_acgt"),
         (record("chr1", 10, "N", "A"), "non_acgt"),
         (record("chr1", 1, "A", "a"), "same_allele"),
@@ -82,7 +85,7 @@ def test_multi_allelic_records_are_split_and_names_resolved(tmp_path: Path, geno
         ("chr2:1:GA:G", "chr2", 0, "GA", "G", None, 3, 1),
     ]
     assert rejected.select("record", "chrom", "alt", "reason").rows() == [
-        (1, "1", "<DEL>", "symbolic_allele"), (1, "1", "C", "duplicate"), (2, "chr1", "TA", "duplicate"),
+        (1, "1", "<DEL>", "no_length"), (1, "1", "C", "duplicate"), (2, "chr1", "TA", "duplicate"),
     ]  # fmt: skip
 
 
@@ -262,5 +265,5 @@ def test_real_vcf_with_a_contig_its_header_lacks(tmp_path: Path, real_data: Path
         alts = [line.split("\t")[4].split(",") for line in text if not line.startswith("#")]
     assert len(alts) == 28_998
     assert accepted.height + rejected.height == sum(map(len, alts))
-    assert set(rejected["reason"]) == {"symbolic_allele"}
+    assert set(rejected["reason"]) == {"symbolic_allele", "no_sequence"}
     assert rejected.height == sum("<" in alt for record in alts for alt in record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -93,6 +94,25 @@ class Alignment:
         kept = offset + alt_length
         return cls((Run(0, kept, 0), Run(min(kept - change, length), length, kept)))
 
+    def sites(self, positions: Tensor, alt: Tensor) -> Tensor:
+        """Where splice sites int64 [4, K] of REF are read on ALT, as `alternate_sites` does; -1 for nowhere.
+
+        A site without a place of its own is read at the base before the ones that are lost. Sites on the
+        other strand of ALT are nowhere. alt [S, 4 or 5]: class probabilities of the ALT sequence.
+        """
+        moved = torch.where(self.mirrored(positions), -1, self.sources(positions))
+        forward = [
+            (r.first, r.last, r.alt, r.at(r.last - 1)) for r in self.runs if r.step > 0 and r.first < r.last
+        ]
+        places = sorted(forward + [(position, position + 1, a, b - 1) for position, a, b in self.maxima])
+        for (_, end, _, last), (first, _, following, _) in pairwise(places):
+            if following == last + 1:  # the bases between are lost, not moved elsewhere
+                moved = torch.where((positions >= end) & (positions < first), last, moved)
+        for position, first, last in self.maxima:
+            best = first + alt[first:last, :4].float().cpu().argmax(0)
+            moved = torch.where(positions == position, best.unsqueeze(-1), moved)
+        return torch.where(positions < 0, -1, moved)
+
     @property
     def is_identity(self) -> bool:
         """Whether every position of REF is the same position of ALT."""
@@ -110,16 +130,38 @@ class Alignment:
             found += [(a, b) for position, a, b in self.maxima if first <= position < last]
         return merged(found)
 
-    def align(self, positions: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...]."""
-        if self.is_identity:
-            return read(positions)
+    def sources(self, positions: Tensor) -> Tensor:
+        """ALT positions of REF positions int64 of any shape by the runs alone, -1 where they have none."""
         source = torch.full_like(positions, -1)
         for run in self.runs:
             inside = (positions >= run.first) & (positions < run.last)
             source = torch.where(inside, run.alt + run.step * (positions - run.first), source)
+        return source
+
+    def mirrored(self, positions: Tensor) -> Tensor:
+        """bool, as positions: which REF positions lie on the other strand of ALT."""
+        inside = torch.zeros_like(positions, dtype=torch.bool)
+        for run in self.runs:
+            if run.step < 0:
+                inside |= (positions >= run.first) & (positions < run.last)
+        return inside
+
+    def align(
+        self, positions: Tensor, read: Callable[[Tensor], Tensor], partners: Tensor | None = None
+    ) -> Tensor:
+        """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...].
+
+        partners: int64 [P], the channel of the other strand for each channel of values [n, P]; given, it is
+        read where ALT has the bases on that strand.
+        """
+        if self.is_identity:
+            return read(positions)
+        source = self.sources(positions)
         known = source >= 0
         values = read(source[known])
+        if partners is not None and bool((turned := self.mirrored(positions)[known]).any()):
+            turned, other = turned.to(values.device), partners.to(values.device)
+            values = torch.where(turned.unsqueeze(-1), values[:, other], values)
         found = values.new_zeros(len(positions), *values.shape[1:])
         found[known.to(values.device)] = values
         for position, first, last in self.maxima:

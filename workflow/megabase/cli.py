@@ -284,6 +284,7 @@ def split_variants(
     rejected: Annotated[Path, typer.Option(help="table to write of the records that are left out, and why")],
     settings: Settings,
     max_allele: Annotated[int, typer.Option(help="longer alleles are rejected")] = 1000,
+    window: Annotated[int, typer.Option(help="longer structural events are rejected; 0: max-allele")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Check the variants of a VCF against the genome and deal them to chunks."""
@@ -291,8 +292,8 @@ def split_variants(
 
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
     variants.split_variants(
-        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
-        seed=seed, config_hash=given.hash(),
+        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, window=window or None,
+        max_variants=given.max_variants, seed=seed, config_hash=given.hash(),
     )  # fmt: skip
 
 

@@ -251,6 +251,10 @@ class Plan:
             return [f"<results>/benchmarks/{wildcards.variants}/variants.vcf.gz"]
         return [vcf] if is_vcf_path(vcf) else self.accession_file(vcf)
 
+    def variant_window(self, wildcards: Any) -> int:
+        """Bases that the structural variants of a set must fit."""
+        return self.settings.scoring_of(wildcards.variants).window
+
     def variant_settings(self, wildcards: Any) -> str:
         """Settings of a variant set."""
         return section_json(self.settings.variant_set(wildcards.variants))

@@ -7,6 +7,7 @@ scoring, makes the same assumption).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,19 @@ from megabase.logs import LOGGER
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET
+from megabase.structural import (
+    Breakend,
+    Event,
+    is_structural,
+    parse_structural,
+    reference_span,
+    structural_pieces,
+)
+from megabase.structural_records import INFO, Rejected, check_structural, read_structural, uncertain
 
 REASONS = (
-    "unknown_contig", "no_alternate", "star_allele", "symbolic_allele", "non_acgt", "same_allele",
-    "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
+    "unknown_contig", "no_alternate", "star_allele", "reference_block", "symbolic_allele", "no_sequence",
+    "no_length", "non_acgt", "same_allele", "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
 )  # fmt: skip
 ACCEPTED_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
@@ -38,11 +48,15 @@ REJECTED_SCHEMA = {
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BROKEN = "the line is broken or the file is cut short; validate it (bcftools view) or fetch it again"
 _BASES = frozenset(ALPHABET)
+_NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand."""
+    """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand.
+
+    `alt` is a sequence, or one of the texts of `megabase.structural`.
+    """
 
     chrom: str
     position: int
@@ -57,15 +71,25 @@ class Variant:
     @classmethod
     def parse(cls, variant_id: str) -> Variant:
         """The variant that a `variant_id` names; ValueError if it is not one."""
-        parts = variant_id.rsplit(":", 3)
+        named = _NAMED.fullmatch(variant_id)
+        parts = list(named.groups()) if named else variant_id.rsplit(":", 3)
         if len(parts) != 4 or not parts[1].isdigit() or not all(parts):
             raise ValueError(f"{variant_id!r} is not chrom:position:ref:alt (1-based position)")
         return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3])
 
     @property
     def interval(self) -> Interval:
-        """The bases of REF; `interval.resize(n)` is the window of n bases around the variant."""
-        return Interval(self.chrom, self.position, self.position + len(self.ref))
+        """The bases of REF, up to the end of an event; its middle is that of the variant's window."""
+        return Interval(self.chrom, *reference_span(self))
+
+    @property
+    def structural(self) -> Event | Breakend | None:
+        """The structural event, or None where ALT is a sequence; ValueError where it is neither."""
+        if not is_structural(self.alt):
+            return None
+        if (found := parse_structural(self.position, self.alt)) is None:
+            raise ValueError(f"{self.variant_id}: ALT {self.alt[:60]} does not give its bases")
+        return found
 
 
 def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> tuple[Pieces, Pieces]:
@@ -74,10 +98,14 @@ def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> 
     The window is [start, start + length) of the reference. REF is the genome with `variant.ref` written over
     it, even where the genome differs. ALT has `variant.alt` in its place and what follows moved: an insertion
     pushes bases out at the right end, a deletion draws in as many from beyond it (AlphaGenome Methods,
-    variant scoring). ValueError if the variant does not begin in the window.
+    variant scoring). Structural variants: `megabase.structural`, REF is the genome then. ValueError if the
+    variant does not begin in the window.
     """
     if not 0 <= variant.position - start < length:
         raise ValueError(f"{variant.variant_id} does not begin in {variant.chrom}:{start}-{start + length}")
+    if (event := variant.structural) is not None:
+        whole = (Piece(variant.chrom, start, start + length),)
+        return whole, structural_pieces(variant.chrom, start, length, event)
     position, end = variant.position, variant.position + len(variant.ref)
     ref: Piece = Piece(variant.chrom, position, end)
     if not np.array_equal(ref.codes(genome), encode(variant.ref)):
@@ -95,7 +123,7 @@ def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> t
 
 
 def read_variants(
-    vcf: str | Path, genome: Genome, *, max_allele: int, batch: int = 100_000
+    vcf: str | Path, genome: Genome, *, max_allele: int, window: int | None = None, batch: int = 100_000
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Batches of (accepted, rejected) tables of a VCF (plain, gzip, bgzip) or BCF.
 
@@ -107,6 +135,7 @@ def read_variants(
     """
     path = Path(vcf)
     seen: set[str] = set()
+    uncertain_places = 0
     contigs: dict[str, str | None] = {}
     accepted: list[tuple[Any, ...]] = []
     rejected: list[tuple[Any, ...]] = []
@@ -116,12 +145,19 @@ def read_variants(
             contigs[chrom] = genome.resolve(chrom)
         for allele, given in enumerate(record.ALT or ["."], 1):
             variant = Variant(contigs[chrom] or chrom, position, ref, given.upper())
-            problem = check_variant(variant, genome, max_allele, known_contig=contigs[chrom] is not None)
+            known = contigs[chrom] is not None
+            try:
+                if known and given not in (".", "*") and is_structural(given):
+                    variant = _structural(variant, given, record, genome, allele)
+                    uncertain_places += uncertain(record.INFO)
+                problem = check_variant(variant, genome, max_allele, window, known_contig=known)
+            except Rejected as rejection:
+                problem = rejection.reason, str(rejection)
             if problem is None and variant.variant_id in seen:
                 problem = "duplicate", f"{variant.variant_id} was read before"
             if problem is None:
                 seen.add(variant.variant_id)
-                accepted.append((variant.variant_id, variant.chrom, position, ref, variant.alt,
+                accepted.append((variant.variant_id, variant.chrom, position, variant.ref, variant.alt,
                                  record.ID, number, allele))  # fmt: skip
             else:
                 rejected.append((number, chrom, position, record.ID, record.REF, given, *problem))
@@ -129,12 +165,21 @@ def read_variants(
             yield _tables(accepted, rejected)
             accepted, rejected = [], []
     yield _tables(accepted, rejected)
+    if uncertain_places:
+        LOGGER.warning(
+            "%s: %d structural alleles are where the caller is not sure of the base (IMPRECISE, CIPOS, "
+            "CIEND); they are taken at POS and END", path, uncertain_places,
+        )  # fmt: skip
 
 
 def check_variant(
-    variant: Variant, genome: Genome, max_allele: int, *, known_contig: bool = True
+    variant: Variant, genome: Genome, max_allele: int, window: int | None = None, *, known_contig: bool = True
 ) -> tuple[str, str] | None:
-    """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order."""
+    """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order.
+
+    max_allele: most bases of REF and ALT. window: bases that a structural event must fit (default:
+    `max_allele`).
+    """
     ref, alt = variant.ref, variant.alt
     if not known_contig:
         return "unknown_contig", f"contig {variant.chrom} is not in genome {genome.name}"
@@ -142,21 +187,41 @@ def check_variant(
         return "no_alternate", "the record has no ALT allele"
     if alt == "*":
         return "star_allele", "the allele is missing because of a deletion upstream"
-    if any(mark in alt for mark in "<>[]."):
-        return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
+    if is_structural(alt):
+        problem = _check_ref(variant, genome)
+        return problem or check_structural(
+            variant.chrom, variant.position, ref, alt, genome, window or max_allele, max_allele
+        )
     if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
         return "non_acgt", f"REF {ref[:60]}, ALT {alt[:60]}: wanted A, C, G, T only"
     if ref == alt:
         return "same_allele", "REF and ALT are the same"
-    end, length = variant.position + len(ref), genome.lengths[variant.chrom]
-    if variant.position < 0 or end > length:
-        return "off_the_end", f"{variant.chrom} has {length} bp, REF is at {variant.position + 1}-{end}"
-    if max(len(ref), len(alt)) > max_allele:
+    if max(len(ref), len(alt)) > max_allele and _inside(variant, genome):
         return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {max_allele}"
+    return _check_ref(variant, genome)
+
+
+def _inside(variant: Variant, genome: Genome) -> bool:
+    return variant.position >= 0 and variant.position + len(variant.ref) <= genome.lengths[variant.chrom]
+
+
+def _check_ref(variant: Variant, genome: Genome) -> tuple[str, str] | None:
+    """Whether REF lies on its chromosome and is what the genome has."""
+    ref, end, length = variant.ref, variant.position + len(variant.ref), genome.lengths[variant.chrom]
+    if not _inside(variant, genome):
+        return "off_the_end", f"{variant.chrom} has {length} bp, REF is at {variant.position + 1}-{end}"
     found = decode(genome.codes(variant.chrom, variant.position, end))
     if found != ref:
         return "ref_mismatch", f"REF is {ref[:60]}, genome {genome.name} has {found[:60]}"
     return None
+
+
+def _structural(variant: Variant, given: str, record: Any, genome: Genome, allele: int) -> Variant:
+    """The variant with its ALT in the text of `megabase.structural`; Rejected if that cannot be."""
+    info = {key: record.INFO.get(key) for key in INFO}
+    place = (variant.chrom, variant.position)
+    texts = read_structural(given, *place, variant.ref, genome, info, allele, len(record.ALT))
+    return Variant(*place, *texts)
 
 
 def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -210,6 +275,7 @@ def split_variants(
     rejected: str | Path,
     *,
     max_allele: int,
+    window: int | None = None,
     max_variants: int | None = None,
     seed: int = 0,
     config_hash: str = "",
@@ -221,7 +287,7 @@ def split_variants(
     seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
-    parts = list(read_variants(vcf, store, max_allele=max_allele))
+    parts = list(read_variants(vcf, store, max_allele=max_allele, window=window))
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
     accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
     refused = pl.concat([part[1] for part in parts])

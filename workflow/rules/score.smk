@@ -18,11 +18,12 @@ rule split_variants:
     params:
         settings=plan.variant_settings,
         max_allele=settings.scoring.max_allele,
+        window=plan.variant_window,
         seed=settings.seed,
     shell:
         "megabase split-variants {input.vcf:q} {output.chunks:q} --genome {input.genome:q} "
         "--rejected {output.rejected:q} --settings {params.settings:q} --max-allele {params.max_allele} "
-        "--seed {params.seed} &> {log:q}"
+        "--window {params.window} --seed {params.seed} &> {log:q}"
 
 
 rule score_variants:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megabase.alignment import align_alternate, alternate_sites, window_start
+from megabase.alignment import Alignment, align_alternate, alternate_sites, window_start
 from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
 from megabase.scoring import formulas
 from megabase.scoring.masks import centre_span, select_splice_sites, span_mask
 from megabase.scoring.scorers import Part, Scorer, scorer_tracks
-from megabase.spec import OUTPUTS, PAIR, Kind, OutputType
+from megabase.spec import OUTPUTS, PAIR, Kind, OutputType, SiteClass
+from megabase.structural import allele_alignment, is_structural, reference_span
 
 if TYPE_CHECKING:
     from megabase.scoring.annotation import Annotation, GeneModel
@@ -58,12 +59,25 @@ class Case:
         """First base of the variant within the window."""
         return self.variant.position - self.start
 
-    def align(self, alt: Tensor) -> Tensor:
-        """ALT predictions [S, ...] on the positions of REF."""
+    def structural(self, length: int) -> Alignment | None:
+        """Alignment of a structural variant's window of `length` bases; None where ALT is a sequence."""
+        if not is_structural(self.variant.alt):
+            return None
+        return allele_alignment(self.variant, self.start, length)
+
+    def align(self, alt: Tensor, partners: Tensor | None = None) -> Tensor:
+        """ALT predictions [S, P] on the positions of REF.
+
+        partners: channels int64 [P] of the other strand, read where ALT has the bases on that strand.
+        """
+        if (alignment := self.structural(len(alt))) is not None:
+            return alignment.align(torch.arange(len(alt)), lambda p: alt[p.to(alt.device)], partners)
         return align_alternate(alt, self.offset, len(self.variant.ref), len(self.variant.alt))
 
     def alternate_sites(self, positions: Tensor, alt: Tensor) -> Tensor:
         """Where splice sites [4, K] of REF are read on ALT, of class probabilities [S, 5]."""
+        if (alignment := self.structural(len(alt))) is not None:
+            return alignment.sites(positions, alt)
         return alternate_sites(positions, alt, self.offset, len(self.variant.ref), len(self.variant.alt))
 
 
@@ -93,6 +107,7 @@ class Engine:
         self.organism = genome.organism
         self.tracks = predictor.tracks(self.organism)
         self._strands = {s.name: _strands(scorer_tracks(s, self.tracks)) for s in scorers}
+        self._partners = {o: _strand_partners(o, rows) for o, rows in self.tracks.items()}
         wanted = {o for s in scorers for o in s.needs} - {OutputType.SPLICE_JUNCTIONS}
         self._outputs = [o for o in OutputType if o in wanted]
         self._with_junctions = any(s.part is Part.JUNCTIONS for s in scorers)
@@ -126,14 +141,14 @@ class Engine:
         index: dict[bytes, int] = {}
         cases = []
         for variant in variants:
-            start = window_start(variant.position, len(variant.ref), window)
+            first, last = reference_span(variant)
+            start = window_start(first, last - first, window)
             pair = self._alleles(self.genome, variant, start, window)
             places = [index.setdefault(np.asarray(codes).tobytes(), len(index)) for codes in pair]
             case = Case(variant, start, *places)
             if self.annotation is not None:
                 case.starting = self.annotation.starting_in(variant.chrom, start, start + window)
-                end = variant.position + len(variant.ref)
-                case.overlaps = self.annotation.overlapping(variant.chrom, variant.position, end)
+                case.overlaps = self.annotation.overlapping(variant.chrom, first, last)
             cases.append(case)
         codes = np.stack([np.frombuffer(key, np.uint8) for key in index])
         return cases, torch.from_numpy(codes)
@@ -172,6 +187,9 @@ class Engine:
             for kind, sites in enumerate(gene.splice_sites()):
                 inside = sites[(sites >= case.start) & (sites < case.start + len(scores))] - case.start
                 scores[torch.from_numpy(inside), strand + kind] = 1.0
+        if (alignment := case.structural(len(scores))) is not None:
+            turned = alignment.mirrored(torch.arange(len(scores)))
+            scores[turned] = 0.0  # a site that an inversion turns has no junction that could be compared
         bodies = torch.tensor([(gene.start, gene.end) for gene in case.overlaps])
         scores = scores * span_mask(bodies, case.start, len(scores)).unsqueeze(-1)
         return select_splice_sites(scores, MAX_SITES, SITE_THRESHOLD)
@@ -220,7 +238,8 @@ class Engine:
             "active": formulas.gene_active,
             "splicing": formulas.gene_splicing,
         }
-        raw = functions[scorer.aggregation](ref, case.align(alt), mask.to(ref.device))
+        alt = case.align(alt, self._partners[scorer.output_type])
+        raw = functions[scorer.aggregation](ref, alt, mask.to(ref.device))
         return Rows(self._on_strand(scorer, _rows(raw), genes), list(genes))
 
     def _junctions(self, scorer: Scorer, case: Case) -> Rows:
@@ -250,7 +269,8 @@ class Engine:
             if spans is None:
                 continue
             ref, alt = _pair(case, predictions, scorer.output_type)
-            raw.append(formulas.polyadenylation_score(ref, case.align(alt), spans))
+            alt = case.align(alt, self._partners[scorer.output_type])
+            raw.append(formulas.polyadenylation_score(ref, alt, spans))
             genes.append(gene)
         if not genes:
             return self._nothing(scorer)
@@ -273,6 +293,13 @@ class Engine:
 
 def _strands(rows: list[dict]) -> np.ndarray:
     return np.array([row.get("strand") or "." for row in rows])
+
+
+def _strand_partners(output: OutputType, rows: list[dict]) -> Tensor:
+    """Channels int64 [P] of the other strand; of splice-site classes without the class `none`."""
+    if output is OutputType.SPLICE_SITES:
+        return torch.tensor(SiteClass.REVERSE_COMPLEMENT[:4])
+    return torch.tensor([row.get("strand_partner", i) for i, row in enumerate(rows)])
 
 
 def _rows(raw: Tensor) -> Tensor:
