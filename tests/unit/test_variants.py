@@ -162,7 +162,7 @@ def test_a_seeded_subset_is_the_same_twice(tmp_path: Path, genome: Genome) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a VCF"),
+        ("", "is empty"),
         ("hello\n", "not a VCF"),
         (HEADER + record("1", 1, "A", "C") + "1\t2\t.\tC", "record 2 cannot be read"),
         (HEADER + "1\tfive\t.\tA\tC\t.\t.\t.\n" + record("1", 1, "A", "C"), "record 1 cannot be read"),

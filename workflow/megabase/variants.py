@@ -17,8 +17,10 @@ import numpy as np
 import polars as pl
 
 from megabase.alleles import Piece, Pieces, codes_of, edited
+from megabase.builds import same_assembly
+from megabase.faults import head_fault, record_fault
 from megabase.files import FileError, Stamp, hash_inputs, write_table
-from megabase.genome import Genome, Interval
+from megabase.genome import Genome, Interval, some_of
 from megabase.logs import LOGGER
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
@@ -46,7 +48,6 @@ REJECTED_SCHEMA = {
     "alt": pl.String, "reason": pl.String, "detail": pl.String,
 }  # fmt: skip
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BROKEN = "the line is broken or the file is cut short; validate it (bcftools view) or fetch it again"
 _BASES = frozenset(ALPHABET)
 _NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
 
@@ -165,6 +166,11 @@ def read_variants(
             yield _tables(accepted, rejected)
             accepted, rejected = [], []
     yield _tables(accepted, rejected)
+    renamed = [f"{name} is {chrom}" for name, chrom in contigs.items() if chrom not in (None, name)]
+    if renamed:
+        LOGGER.info(
+            "%s: contigs are named otherwise than in genome %s: %s", path, genome.name, some_of(renamed)
+        )
     if uncertain_places:
         LOGGER.warning(
             "%s: %d structural alleles are where the caller is not sure of the base (IMPRECISE, CIPOS, "
@@ -238,20 +244,22 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
     _check_whole(path)
     try:
         reader = VCF(str(path))
-    except OSError as error:
-        raise FileError(f"{path}: not a VCF ({error}); wanted ##fileformat=VCF and a #CHROM line") from error
+    except Exception as error:  # htslib reports a header that it cannot parse as a bare Exception
+        raise FileError(f"{path}: {head_fault(path)}") from error
     number = 0
     while True:
         number += 1
         try:
             record = next(reader, None)
         except Exception as error:  # htslib reports a parse failure as a bare Exception
-            raise FileError(f"{path}: record {number} cannot be read ({error}); {_BROKEN}") from error
+            raise FileError(
+                f"{path}: record {number} cannot be read: {record_fault(path, number)}"
+            ) from error
         if record is None:
             return
         if not record.ALT and str(record).split("\t")[3] == ".":
             # a line that failed to parse can come back as an empty record, whose REF may not be touched
-            raise FileError(f"{path}: record {number} cannot be read; {_BROKEN}")
+            raise FileError(f"{path}: record {number} cannot be read: {record_fault(path, number)}")
         yield number, record
 
 
@@ -287,7 +295,7 @@ def split_variants(
     seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
-    parts = list(read_variants(vcf, store, max_allele=max_allele, window=window))
+    parts = list(same_assembly(read_variants(vcf, store, max_allele=max_allele, window=window), vcf, store))
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
     accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
     refused = pl.concat([part[1] for part in parts])

@@ -27,6 +27,7 @@ from megabase.files import (
 )
 from megabase.logs import progress
 from megabase.scoring.annotation import Annotation
+from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
@@ -70,6 +71,7 @@ def score_variants(
     if settings.reverse_complement:
         predictor = BothStrands(predictor)
     genome = Genome.open(genome_folder)
+    check_belonging(chunk, read_variant_table(chunk), genome, genes_folder, predictor)
     annotation = None
     if genes_folder:
         annotation = Annotation.from_tables(Genes.open(genes_folder), polya_sites)
