@@ -13,6 +13,7 @@ from megabase import alignment
 from megabase.scoring import masks
 from megabase.scoring.engine import Case, Engine
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
+from megabase.structural import allele_alignment
 from megabase.variants import Variant
 
 WINDOW = 8192
@@ -197,7 +198,7 @@ def test_splice_site_selection_keeps_the_best_in_order():
 
 def test_a_site_made_by_an_insertion_is_read_where_it_lies_on_alt():
     variant = Variant("chr1", 20, "A", "ATTG")
-    case = Case(variant, 0, 0, 1)
+    case = Case(variant, 0, 0, 1, allele_alignment(variant, 0, 64))
     probabilities = torch.zeros(2, 64, 5)
     probabilities[1, 22, 0] = 0.9  # an inserted base is a donor
     sites = torch.tensor([[10, 20, 30], [20, -1, -1], [20, 63, -1], [-1, -1, -1]])

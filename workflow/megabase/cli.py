@@ -293,7 +293,28 @@ def split_variants(
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
     variants.split_variants(
         vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, window=window or None,
-        max_variants=given.max_variants, seed=seed, config_hash=given.hash(),
+        max_variants=given.max_variants, sample=given.sample, haplotypes=given.haplotypes,
+        unphased=given.unphased, regions=given.regions, seed=seed, config_hash=given.hash(),
+    )  # fmt: skip
+
+
+@app.command()
+def list_haplotypes(
+    vcf: Annotated[Path, typer.Argument(help="VCF with the sample's genotypes")],
+    genome: GenomeFolder,
+    output: Output,
+    settings: Settings,
+    max_allele: Annotated[int, typer.Option(help="longer alleles are left out")] = 1000,
+) -> None:
+    """List the alleles that make a sample's two haplotypes."""
+    from megabase import haplotypes
+
+    given = begin("list-haplotypes", config.VariantSetSettings, settings)
+    if given.sample is None:
+        raise ValueError("settings: no sample; wanted the name of one of the VCF")
+    haplotypes.list_haplotypes(
+        vcf, folder_of(genome), output, sample=given.sample, unphased=given.unphased, max_allele=max_allele,
+        config_hash=given.hash(),
     )  # fmt: skip
 
 
@@ -305,6 +326,7 @@ def score_variants(
     output: Output,
     genes: GenesFolder = "",
     polya_sites: Annotated[str, typer.Option(help="table of polyadenylation sites; empty: none")] = "",
+    haplotypes: Annotated[str, typer.Option(help="table made by list-haplotypes; empty: none")] = "",
     settings: Settings = "",
     device: Device = "",
 ) -> None:
@@ -314,7 +336,7 @@ def score_variants(
     given = begin("score-variants", config.ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
-        polya_sites=optional(polya_sites), device=prepared_device(device),
+        polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 A structural variant is a `Variant` whose ALT is no sequence but one of these, complete in itself:
 
     <DEL:END=n>  <DUP:END=n>  <INV:END=n>   bases position + 1 .. n are deleted, doubled in tandem, inverted
+    <HAP:END=n>                             all that a haplotype has in position .. n (`megabase.haplotypes`)
     t[chrom:n[   t]chrom:n]   ]chrom:n]t   [chrom:n[t   breakends as VCF writes them, t with the base at REF
     t.   .t                                 single breakends: what lies beyond is unknown
 
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
     from megabase.alignment import Alignment
 
 MARKS = frozenset("<>[].*")  # characters of an ALT that is no sequence
-_SPAN = re.compile(r"<(DEL|DUP|INV):END=(\d+)>")
+_SPAN = re.compile(r"<(DEL|DUP|INV|HAP):END=(\d+)>")
 _JOINED = re.compile(r"([A-Z]*)([\[\]])(.+):(\d+)\2([A-Z]*)")
 _SINGLE = re.compile(r"([A-Z]+)\.|\.([A-Z]+)")
-WORDS = {"DEL": "deletion", "DUP": "tandem duplication", "INV": "inversion", "BND": "breakend"}
+WORDS = {
+    "DEL": "deletion",
+    "DUP": "tandem duplication",
+    "INV": "inversion",
+    "BND": "breakend",
+    "HAP": "haplotype",
+}
 
 
 class Allele(Protocol):
@@ -43,7 +50,7 @@ class Allele(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """DEL, DUP or INV of the bases [start, end) of the variant's chromosome, 0-based."""
+    """DEL, DUP or INV of the bases [start, end) of the variant's chromosome, 0-based; HAP: a region."""
 
     kind: str
     start: int
@@ -87,7 +94,7 @@ class Breakend:
 def parse_structural(position: int, alt: str) -> Event | Breakend | None:
     """The event that the ALT of a variant at the 0-based `position` names; None if it is not one."""
     if match := _SPAN.fullmatch(alt):
-        return Event(match[1], position + 1, int(match[2]))
+        return Event(match[1], position + (match[1] != "HAP"), int(match[2]))
     if match := _SINGLE.fullmatch(alt):
         return Breakend(position, match[1] or match[2], match[1] is None, None, False)
     match = _JOINED.fullmatch(alt)
@@ -110,6 +117,8 @@ def structural_pieces(chrom: str, start: int, length: int, found: Event | Breake
     """
     if isinstance(found, Breakend):
         return _across(chrom, start, length, found)
+    if found.kind == "HAP":
+        raise ValueError(f"{chrom}:{found.start + 1}-{found.end}: a haplotype needs the alleles that it has")
     inside = Piece(chrom, found.start, found.end, reverse=found.kind == "INV")
     size = len(inside)
     if found.kind == "DUP":
@@ -136,15 +145,18 @@ def _mate(found: Breakend, n: int) -> Piece:
     return Piece(chrom, first, first + n, found.reverse)
 
 
-def align_edits(start: int, length: int, edits: Iterable[tuple[int, int, int]]) -> Alignment:
+def align_edits(
+    start: int, length: int, edits: Iterable[tuple[int, int, int]], *, first: int = 0, shift: int = 0
+) -> Alignment:
     """Alignment of a window with edits (position, bases replaced, bases put there), ascending and apart.
 
-    Each edit is laid as that of one variant is (`megabase.alignment.align_alternate`).
+    Each edit is laid as that of one variant is (`megabase.alignment.align_alternate`). first: the window
+    position from which on edits are given; shift: how far it lies further right on ALT.
     """
     from megabase.alignment import Alignment, Run
 
     runs, maxima = [], []
-    at = shift = 0
+    at = first
     for position, replaced, put in edits:
         offset, change = position - start, put - replaced
         if change > 0:

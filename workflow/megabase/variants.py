@@ -21,6 +21,8 @@ from megabase.builds import same_assembly
 from megabase.faults import head_fault, record_fault
 from megabase.files import FileError, Stamp, hash_inputs, write_table
 from megabase.genome import Genome, Interval, some_of
+from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
+from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
@@ -33,11 +35,13 @@ from megabase.structural import (
     reference_span,
     structural_pieces,
 )
+from megabase.structural import allele_alignment as allele_alignment  # beside `allele_pieces`, for the engine
 from megabase.structural_records import INFO, Rejected, check_structural, read_structural, uncertain
 
 REASONS = (
     "unknown_contig", "no_alternate", "star_allele", "reference_block", "symbolic_allele", "no_sequence",
     "no_length", "non_acgt", "same_allele", "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
+    *HAPLOTYPE_REASONS,
 )  # fmt: skip
 ACCEPTED_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
@@ -52,31 +56,41 @@ _BASES = frozenset(ALPHABET)
 _NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
 
 
+def haplotype_of(variant_id: str) -> int:
+    """The haplotype that a `variant_id` names, 1 or 2; 0 if it names none."""
+    return int(variant_id[-1]) if variant_id.endswith(("@1", "@2")) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand.
 
-    `alt` is a sequence, or one of the texts of `megabase.structural`.
+    `alt` is a sequence, or one of the texts of `megabase.structural`. haplotype: 1 or 2 where the allele is
+    scored in the context of a person's haplotype, else 0.
     """
 
     chrom: str
     position: int
     ref: str
     alt: str
+    haplotype: int = 0
 
     @property
     def variant_id(self) -> str:
-        """`chrom:position+1:ref:alt`, the name that tables are joined by."""
-        return f"{self.chrom}:{self.position + 1}:{self.ref}:{self.alt}"
+        """`chrom:position+1:ref:alt`, the name that tables are joined by; `@1` or `@2` names a haplotype."""
+        name = f"{self.chrom}:{self.position + 1}:{self.ref}:{self.alt}"
+        return f"{name}@{self.haplotype}" if self.haplotype else name
 
     @classmethod
     def parse(cls, variant_id: str) -> Variant:
         """The variant that a `variant_id` names; ValueError if it is not one."""
-        named = _NAMED.fullmatch(variant_id)
-        parts = list(named.groups()) if named else variant_id.rsplit(":", 3)
+        haplotype = haplotype_of(variant_id)
+        name = variant_id[:-2] if haplotype else variant_id
+        named = _NAMED.fullmatch(name)
+        parts = list(named.groups()) if named else name.rsplit(":", 3)
         if len(parts) != 4 or not parts[1].isdigit() or not all(parts):
             raise ValueError(f"{variant_id!r} is not chrom:position:ref:alt (1-based position)")
-        return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3])
+        return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3], haplotype)
 
     @property
     def interval(self) -> Interval:
@@ -285,6 +299,10 @@ def split_variants(
     max_allele: int,
     window: int | None = None,
     max_variants: int | None = None,
+    sample: str | None = None,
+    haplotypes: bool = False,
+    unphased: Unphased = "reject",
+    regions: str | Path | None = None,
     seed: int = 0,
     config_hash: str = "",
 ) -> tuple[int, int]:
@@ -292,12 +310,15 @@ def split_variants(
 
     Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks whose
     sizes differ by at most one (empty where there are fewer variants than chunks). `max_variants` keeps a
-    seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
+    seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
+    Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
     parts = list(same_assembly(read_variants(vcf, store, max_allele=max_allele, window=window), vcf, store))
+    if sample is not None:
+        parts = of_sample(parts, vcf, store, sample, unphased if haplotypes else None, regions)
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
-    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
+    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele", "variant_id")
     refused = pl.concat([part[1] for part in parts])
     read = accepted.height
     if max_variants is not None and read > max_variants:

@@ -26,6 +26,27 @@ rule split_variants:
         "--window {params.window} --seed {params.seed} &> {log:q}"
 
 
+rule list_haplotypes:
+    input:
+        vcf=plan.variant_vcf,
+        genome=plan.variant_genome,
+    output:
+        haplotypes="<results>/variants/{variants}/haplotypes.parquet",
+    log:
+        "<logs>/list_haplotypes/{variants}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="4h",
+    params:
+        settings=plan.variant_settings,
+        max_allele=settings.scoring.max_allele,
+    shell:
+        "megabase list-haplotypes {input.vcf:q} --genome {input.genome:q} --settings {params.settings:q} "
+        "--max-allele {params.max_allele} -o {output.haplotypes:q} &> {log:q}"
+
+
 rule score_variants:
     input:
         variants="<results>/variants/{variants}/{scatteritem}.parquet",
@@ -34,6 +55,7 @@ rule score_variants:
         genome=plan.variant_genome,
         genes=plan.variant_genes,
         polya_sites=plan.polya_sites,
+        haplotypes=plan.variant_haplotypes,
     output:
         scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
     log:
@@ -49,8 +71,8 @@ rule score_variants:
         settings=plan.scoring_settings,
     shell:
         "megabase score-variants {input.variants:q} --model {input.model:q} --genome {input.genome:q} "
-        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --settings {params.settings:q} "
-        "-o {output.scores:q} &> {log:q}"
+        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --haplotypes={input.haplotypes:q} "
+        "--settings {params.settings:q} -o {output.scores:q} &> {log:q}"
 
 
 rule calibrate_scores:

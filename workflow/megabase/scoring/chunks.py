@@ -29,6 +29,7 @@ from megabase.logs import progress
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
+from megabase.scoring.personal_engine import PersonalEngine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
 
@@ -56,14 +57,17 @@ def score_variants(
     scorers: Sequence[str] | None = None,
     *,
     polya_sites: str | Path | None = None,
+    haplotypes: str | Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Score the variants of a chunk (a `variants` table) with a model; write the folder `output_dir`.
 
     scorers: names or `recommended` (default: of the settings). A run that was killed goes on after its last
-    finished batch and gives the same bytes. ValueError for a scorer that is unknown or cannot run.
+    finished batch and gives the same bytes. haplotypes: table of `list_haplotypes`, where the chunk's
+    variants are scored on them. ValueError for a scorer that is unknown or cannot run.
     """
     from megabase.genome import Genes, Genome
+    from megabase.personal import Haplotypes
     from megabase.predictors.base import load_predictor
     from megabase.predictors.strands import BothStrands
 
@@ -81,8 +85,12 @@ def score_variants(
         has_genes=annotation is not None,
         has_polya_sites=annotation is not None and annotation.has_polya_sites,
     )
-    engine = Engine(predictor, genome, annotation, chosen, settings)
-    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites)
+    if haplotypes is None:
+        engine = Engine(predictor, genome, annotation, chosen, settings)
+    else:
+        people = Haplotypes(genome, read_table(haplotypes, "haplotypes"))
+        engine = PersonalEngine(predictor, people, annotation, chosen, settings)
+    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
     score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
 
 
@@ -133,9 +141,10 @@ def read_variant_table(chunk: str | Path) -> pl.DataFrame:
 
 def as_variants(table: pl.DataFrame) -> list[Any]:
     """`Variant` of each row of a table with `VARIANT_KEYS`."""
-    from megabase.variants import Variant
+    from megabase.variants import Variant, haplotype_of
 
-    return [Variant(*row) for row in table.select("chrom", "position", "ref", "alt").iter_rows()]
+    rows = table.select("chrom", "position", "ref", "alt", "variant_id").iter_rows()
+    return [Variant(*row[:4], haplotype=haplotype_of(row[4])) for row in rows]
 
 
 def _part_folder(output_dir: Path, stamp: Stamp, scorers: Sequence[Scorer]) -> Path:

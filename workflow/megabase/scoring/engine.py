@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megabase.alignment import Alignment, align_alternate, alternate_sites, window_start
+from megabase.alignment import Alignment, window_start
+from megabase.alleles import codes_of
 from megabase.predictors.junctions import Reader, predict_with_junctions, unstack_junctions
 from megabase.scoring import formulas
 from megabase.scoring.masks import centre_span, select_splice_sites, span_mask
 from megabase.scoring.scorers import Part, Scorer, scorer_tracks
 from megabase.spec import OUTPUTS, PAIR, Kind, OutputType, SiteClass
-from megabase.structural import allele_alignment, is_structural, reference_span
+from megabase.structural import reference_span
 
 if TYPE_CHECKING:
     from megabase.scoring.annotation import Annotation, GeneModel
@@ -50,6 +51,7 @@ class Case:
     start: int
     ref_index: int
     alt_index: int
+    alignment: Alignment
     starting: list[GeneModel] = field(default_factory=list)
     overlaps: list[GeneModel] = field(default_factory=list)
     junctions: tuple[Tensor, Tensor, Tensor] | None = None  # REF, ALT [K, K, 2B] and REF positions [4, K]
@@ -59,26 +61,18 @@ class Case:
         """First base of the variant within the window."""
         return self.variant.position - self.start
 
-    def structural(self, length: int) -> Alignment | None:
-        """Alignment of a structural variant's window of `length` bases; None where ALT is a sequence."""
-        if not is_structural(self.variant.alt):
-            return None
-        return allele_alignment(self.variant, self.start, length)
-
     def align(self, alt: Tensor, partners: Tensor | None = None) -> Tensor:
         """ALT predictions [S, P] on the positions of REF.
 
         partners: channels int64 [P] of the other strand, read where ALT has the bases on that strand.
         """
-        if (alignment := self.structural(len(alt))) is not None:
-            return alignment.align(torch.arange(len(alt)), lambda p: alt[p.to(alt.device)], partners)
-        return align_alternate(alt, self.offset, len(self.variant.ref), len(self.variant.alt))
+        if self.alignment.is_identity:
+            return alt
+        return self.alignment.align(torch.arange(len(alt)), lambda p: alt[p.to(alt.device)], partners)
 
     def alternate_sites(self, positions: Tensor, alt: Tensor) -> Tensor:
         """Where splice sites [4, K] of REF are read on ALT, of class probabilities [S, 5]."""
-        if (alignment := self.structural(len(alt))) is not None:
-            return alignment.sites(positions, alt)
-        return alternate_sites(positions, alt, self.offset, len(self.variant.ref), len(self.variant.alt))
+        return self.alignment.sites(positions, alt)
 
 
 class Engine:
@@ -86,7 +80,7 @@ class Engine:
 
     predictor: meets the `Predictor` protocol. genome: `.organism`, `.codes`. annotation: genes, or None.
     settings: `window` (bases) and `batch_size` (sequences predicted together; at least one variant is).
-    allele_codes: `(genome, variant, start, length) -> (ref, alt)` uint8 [S], by default the package's.
+    alleles: what gives the pieces and the alignment of a variant's alleles, by default the package's.
     """
 
     def __init__(
@@ -96,14 +90,14 @@ class Engine:
         annotation: Annotation | None,
         scorers: Sequence[Scorer],
         settings: Any,
-        allele_codes: Any = None,
+        alleles: Any = None,
     ) -> None:
-        if allele_codes is None:
-            from megabase.variants import allele_codes
+        if alleles is None:
+            from megabase import variants as alleles
         if settings.window % PAIR:
             raise ValueError(f"scoring window of {settings.window} bases; wanted a multiple of {PAIR}")
         self.predictor, self.genome, self.annotation = predictor, genome, annotation
-        self.scorers, self.settings, self._alleles = list(scorers), settings, allele_codes
+        self.scorers, self.settings, self._alleles = list(scorers), settings, alleles
         self.organism = genome.organism
         self.tracks = predictor.tracks(self.organism)
         self._strands = {s.name: _strands(scorer_tracks(s, self.tracks)) for s in scorers}
@@ -135,22 +129,28 @@ class Engine:
             predictions = self.predictor.predict(codes, self.organism, outputs=self._outputs)
         return [{s.name: self.score_case(s, case, predictions) for s in self.scorers} for case in cases]
 
-    def cases(self, variants: Sequence[Any]) -> tuple[list[Case], Tensor]:
-        """Cases and the distinct sequences uint8 [B, S] of a batch; equal sequences are predicted once."""
+    def _cases(self, variants: Sequence[Any]) -> tuple[list[Case], list[bytes]]:
+        """Cases and the distinct alleles of a batch; equal sequences are predicted once."""
         window = self.settings.window
         index: dict[bytes, int] = {}
         cases = []
         for variant in variants:
             first, last = reference_span(variant)
             start = window_start(first, last - first, window)
-            pair = self._alleles(self.genome, variant, start, window)
-            places = [index.setdefault(np.asarray(codes).tobytes(), len(index)) for codes in pair]
-            case = Case(variant, start, *places)
+            pair = self._alleles.allele_pieces(self.genome, variant, start, window)
+            codes = [codes_of(pieces, self.genome) for pieces in pair]
+            places = [index.setdefault(c.tobytes(), len(index)) for c in codes]
+            case = Case(variant, start, *places, self._alleles.allele_alignment(variant, start, window))
             if self.annotation is not None:
                 case.starting = self.annotation.starting_in(variant.chrom, start, start + window)
                 case.overlaps = self.annotation.overlapping(variant.chrom, first, last)
             cases.append(case)
-        codes = np.stack([np.frombuffer(key, np.uint8) for key in index])
+        return cases, list(index)
+
+    def cases(self, variants: Sequence[Any]) -> tuple[list[Case], Tensor]:
+        """Cases and the distinct sequences uint8 [B, S] of a batch."""
+        cases, alleles = self._cases(variants)
+        codes = np.stack([np.frombuffer(key, np.uint8) for key in alleles])
         return cases, torch.from_numpy(codes)
 
     # --- splice junctions: read at the sites that the first predictions show
@@ -187,9 +187,8 @@ class Engine:
             for kind, sites in enumerate(gene.splice_sites()):
                 inside = sites[(sites >= case.start) & (sites < case.start + len(scores))] - case.start
                 scores[torch.from_numpy(inside), strand + kind] = 1.0
-        if (alignment := case.structural(len(scores))) is not None:
-            turned = alignment.mirrored(torch.arange(len(scores)))
-            scores[turned] = 0.0  # a site that an inversion turns has no junction that could be compared
+        # a site that an inversion turns has no junction that could be compared
+        scores[case.alignment.mirrored(torch.arange(len(scores)))] = 0.0
         bodies = torch.tensor([(gene.start, gene.end) for gene in case.overlaps])
         scores = scores * span_mask(bodies, case.start, len(scores)).unsqueeze(-1)
         return select_splice_sites(scores, MAX_SITES, SITE_THRESHOLD)
