@@ -30,7 +30,7 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Genome:
 
 
 def read(
-    path: Path, genome: Genome, *records: str, window: int = 100, header: str = HEADER
+    path: Path, genome: Genome, *records: str, window: int = 228, header: str = HEADER
 ) -> tuple[list[tuple], list[tuple]]:
     """(ids, reasons) of records `chrom pos ref alt info`."""
     lines = ["{}\t{}\t.\t{}\t{}\t.\t.\t{}\n".format(*([*record.split(), "."])[:5]) for record in records]

@@ -257,6 +257,11 @@ class Plan:
         own = self.settings.variant_set(name).haplotypes
         return [f"<results>/variants/{name}/haplotypes.parquet"] if own else []
 
+    def variant_regions(self, wildcards: Any) -> list[str]:
+        """BED of the regions of a set that is scored on haplotypes."""
+        regions = self.settings.variant_set(wildcards.variants).regions
+        return [regions] if regions else []
+
     def variant_window(self, wildcards: Any) -> int:
         """Bases that the structural variants of a set must fit."""
         return self.settings.scoring_of(wildcards.variants).window

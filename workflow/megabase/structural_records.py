@@ -11,7 +11,7 @@ from typing import Any
 
 from megabase.genome import Genome
 from megabase.sequence import decode
-from megabase.spec import ALPHABET
+from megabase.spec import ALPHABET, TOKEN
 from megabase.structural import Breakend, Event, parse_structural
 
 INFO = ("END", "SVLEN", "SEQ", "SVINSSEQ")  # what of a record's INFO is read; the last two: inserted bases
@@ -138,7 +138,7 @@ def check_structural(
     if isinstance(found, Event):
         if found.end > genome.lengths[chrom]:
             return "off_the_end", f"{chrom} has {genome.lengths[chrom]} bp, the event ends at {found.end}"
-        if found.end - position > window:
+        if found.end - position > window - TOKEN:  # windows begin on a grid of tokens
             return "allele_too_long", f"{found.end - found.start} bp do not fit a window of {window}"
         return None
     if not set(found.bases) <= set(ALPHABET) and found.bases != ref:

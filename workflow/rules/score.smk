@@ -5,6 +5,7 @@ rule split_variants:
     input:
         vcf=plan.variant_vcf,
         genome=plan.variant_genome,
+        regions=plan.variant_regions,
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
         rejected="<results>/variants/{variants}/rejected.parquet",
