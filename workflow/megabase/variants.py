@@ -18,12 +18,12 @@ import polars as pl
 
 from megabase.alleles import Piece, Pieces, codes_of, edited
 from megabase.builds import same_assembly
-from megabase.faults import head_fault, record_fault
-from megabase.files import FileError, Stamp, hash_inputs, write_table
+from megabase.files import Stamp, hash_inputs, write_table
 from megabase.genome import Genome, Interval, some_of
 from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
 from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
+from megabase.records import numbered_records
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET
@@ -51,7 +51,6 @@ REJECTED_SCHEMA = {
     "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
     "alt": pl.String, "reason": pl.String, "detail": pl.String,
 }  # fmt: skip
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _BASES = frozenset(ALPHABET)
 _NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
 
@@ -154,7 +153,7 @@ def read_variants(
     contigs: dict[str, str | None] = {}
     accepted: list[tuple[Any, ...]] = []
     rejected: list[tuple[Any, ...]] = []
-    for number, record in _records(path):
+    for number, record in numbered_records(path):
         chrom, position, ref = record.CHROM, record.start, record.REF.upper()
         if chrom not in contigs:
             contigs[chrom] = genome.resolve(chrom)
@@ -249,45 +248,6 @@ def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame,
         pl.DataFrame(accepted, schema=ACCEPTED_SCHEMA, orient="row"),
         pl.DataFrame(rejected, schema=REJECTED_SCHEMA, orient="row"),
     )
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Numbered (from 1) cyvcf2 records; FileError where the file cannot be read on."""
-    from cyvcf2 import VCF
-
-    _check_whole(path)
-    try:
-        reader = VCF(str(path))
-    except Exception as error:  # htslib reports a header that it cannot parse as a bare Exception
-        raise FileError(f"{path}: {head_fault(path)}") from error
-    number = 0
-    while True:
-        number += 1
-        try:
-            record = next(reader, None)
-        except Exception as error:  # htslib reports a parse failure as a bare Exception
-            raise FileError(
-                f"{path}: record {number} cannot be read: {record_fault(path, number)}"
-            ) from error
-        if record is None:
-            return
-        if not record.ALT and str(record).split("\t")[3] == ".":
-            # a line that failed to parse can come back as an empty record, whose REF may not be touched
-            raise FileError(f"{path}: record {number} cannot be read: {record_fault(path, number)}")
-        yield number, record
-
-
-def _check_whole(path: Path) -> None:
-    """FileError if a bgzip file lacks its end marker: cut at a block's end it would read without an error."""
-    if not path.exists():
-        raise FileError(f"{path}: VCF not found")
-    with path.open("rb") as handle:
-        head = handle.read(18)
-        if head[:2] != b"\x1f\x8b" or head[12:14] != b"BC":
-            return
-        handle.seek(max(path.stat().st_size - len(_BGZF_END), 0))
-        if handle.read() != _BGZF_END:
-            raise FileError(f"{path}: cut short, its bgzip end marker is missing; fetch it again")
 
 
 def split_variants(
