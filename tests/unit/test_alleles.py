@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from megabase.alignment import Alignment, align_alternate, merged
+from megabase.alignment import Alignment, align_alternate, alternate_sites, merged
 from megabase.alleles import Piece, codes_of, cut, edited, joined
 from megabase.seeds import generator
 from megabase.sequence import decode, encode, reverse_complement
@@ -96,3 +96,21 @@ def test_spans_merge_over_gaps() -> None:
     spans = [(5, 7), (0, 2), (2, 4), (9, 9), (8, 10)]
     assert merged(spans) == [(0, 4), (5, 7), (8, 10)]
     assert merged(spans, gap=1) == [(0, 10)]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 30, 57, 60, 62])
+@pytest.mark.parametrize(("ref", "alt"), [(1, 1), (1, 4), (2, 5), (5, 1), (7, 3), (1, 40)])
+def test_sites_are_read_where_the_dense_rule_reads_them(offset: int, ref: int, alt: int) -> None:
+    length = 64
+    if offset + ref > length:
+        offset = length - ref
+    probabilities = torch.from_numpy(generator(2, "sites").random((length, 5)))
+    positions = torch.arange(-1, length).repeat(4, 1)
+    wanted = alternate_sites(positions, probabilities, offset, ref, alt)
+    alignment = Alignment.of_alleles(offset, ref, alt, length)
+    found = alignment.sites(positions, lambda a, b: probabilities[a:b])
+    assert torch.equal(found, wanted)
+    for first, last in [(offset, length), (offset + 1, length), (max(offset - 3, 0), offset + 2)]:
+        allowed = {i for a, b in alignment.reads([(first, last)]) for i in range(a, b)}
+        inside = (positions >= first) & (positions < last) & (found >= 0)
+        assert set(found[inside].tolist()) <= allowed

@@ -11,9 +11,8 @@ from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome
 
 from megabase import alignment
 from megabase.scoring import masks
-from megabase.scoring.engine import Case, Engine
+from megabase.scoring.engine import Engine
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
-from megabase.structural import allele_alignment
 from megabase.variants import Variant
 
 WINDOW = 8192
@@ -197,10 +196,9 @@ def test_splice_site_selection_keeps_the_best_in_order():
 
 
 def test_a_site_made_by_an_insertion_is_read_where_it_lies_on_alt():
-    variant = Variant("chr1", 20, "A", "ATTG")
-    case = Case(variant, 0, 0, 1, allele_alignment(variant, 0, 64))
+    found = alignment.Alignment.of_alleles(20, 1, 4, 64)
     probabilities = torch.zeros(2, 64, 5)
     probabilities[1, 22, 0] = 0.9  # an inserted base is a donor
     sites = torch.tensor([[10, 20, 30], [20, -1, -1], [20, 63, -1], [-1, -1, -1]])
-    moved = case.alternate_sites(sites, probabilities[1])
+    moved = found.sites(sites, lambda a, b: probabilities[1, a:b])
     assert moved.tolist() == [[10, 22, 33], [20, -1, -1], [20, -1, -1], [-1, -1, -1]]

@@ -27,7 +27,7 @@ from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.store import merge_scores
 from megabase.spec import OutputType
 
-SETTINGS = ScoringSettings(window=2048, batch_size=2, bins=10)
+SETTINGS = ScoringSettings(window=2048, batch_size=2, together=1, bins=10)
 SMALLEST = {
     "channels_1bp": 4, "channels_step": 2, "tower_blocks": 2, "attention_heads": 2, "query_channels": 4,
     "value_channels": 4, "pair_channels": 4, "pair_heads": 2, "pair_query_channels": 4,

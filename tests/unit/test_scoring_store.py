@@ -31,7 +31,7 @@ from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.variants import Variant
 
-SETTINGS = ScoringSettings(window=4096, batch_size=4, bins=50)
+SETTINGS = ScoringSettings(window=4096, batch_size=4, together=2, bins=50)
 SCORERS = [*RECOMMENDED.values(), parse_scorer("dnase:center:2001:diff_mean")]
 STAMP = Stamp("chunk", SETTINGS.hash())
 

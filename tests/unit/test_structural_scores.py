@@ -100,16 +100,20 @@ def test_a_duplicated_gene_is_read_on_its_first_copy(genome, engine) -> None:
 
 def test_sites_are_read_where_one_variant_puts_them() -> None:
     probabilities = torch.rand(40, 5)
+
+    def read(first: int, last: int) -> torch.Tensor:
+        return probabilities[first:last]
+
     positions = torch.tensor([[3, 10, 11, -1], [12, 13, 14, 39], [9, 15, 20, 30], [0, 1, 2, 10]])
     for ref, alt in (("A" + "C" * 5, "A"), ("A", "ACCC")):
         variant = Variant("chr1", 10, ref, alt)
-        found = allele_alignment(variant, 0, 40).sites(positions, probabilities)
+        found = allele_alignment(variant, 0, 40).sites(positions, read)
         wanted = alternate_sites(positions, probabilities, 10, len(ref), len(alt))
         assert torch.equal(found, wanted)
     inverted = allele_alignment(Variant("chr1", 10, "A", "<INV:END=15>"), 0, 40)
-    assert inverted.sites(positions, probabilities)[1].tolist() == [-1, -1, -1, 39]
+    assert inverted.sites(positions, read)[1].tolist() == [-1, -1, -1, 39]
     beyond = allele_alignment(Variant("chr1", 10, "A", "A[chr2:5["), 0, 40)
-    assert beyond.sites(positions, probabilities).tolist() == [
+    assert beyond.sites(positions, read).tolist() == [
         [3, 10, -1, -1], [-1, -1, -1, -1], [9, -1, -1, -1], [0, 1, 2, 10],
     ]  # fmt: skip
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -94,25 +93,6 @@ class Alignment:
         kept = offset + alt_length
         return cls((Run(0, kept, 0), Run(min(kept - change, length), length, kept)))
 
-    def sites(self, positions: Tensor, alt: Tensor) -> Tensor:
-        """Where splice sites int64 [4, K] of REF are read on ALT, as `alternate_sites` does; -1 for nowhere.
-
-        A site without a place of its own is read at the base before the ones that are lost. Sites on the
-        other strand of ALT are nowhere. alt [S, 4 or 5]: class probabilities of the ALT sequence.
-        """
-        moved = torch.where(self.mirrored(positions), -1, self.sources(positions))
-        forward = [
-            (r.first, r.last, r.alt, r.at(r.last - 1)) for r in self.runs if r.step > 0 and r.first < r.last
-        ]
-        places = sorted(forward + [(position, position + 1, a, b - 1) for position, a, b in self.maxima])
-        for (_, end, _, last), (first, _, following, _) in pairwise(places):
-            if following == last + 1:  # the bases between are lost, not moved elsewhere
-                moved = torch.where((positions >= end) & (positions < first), last, moved)
-        for position, first, last in self.maxima:
-            best = first + alt[first:last, :4].float().cpu().argmax(0)
-            moved = torch.where(positions == position, best.unsqueeze(-1), moved)
-        return torch.where(positions < 0, -1, moved)
-
     @property
     def is_identity(self) -> bool:
         """Whether every position of REF is the same position of ALT."""
@@ -128,7 +108,23 @@ class Alignment:
                     ends = (run.at(a), run.at(b - 1))
                     found.append((min(ends), max(ends) + 1))
             found += [(a, b) for position, a, b in self.maxima if first <= position < last]
+            if (before := self._before(first)) is not None:  # where `sites` reads a base that ALT lacks
+                found.append((before, before + 1))
         return merged(found)
+
+    def _before(self, position: int) -> int | None:
+        """ALT position of the base before those that ALT lacks at a REF position; None if it lacks none.
+
+        ALT lacks them where what precedes and what follows them on REF are neighbours on ALT.
+        """
+        places = [(r.first, r.last, r.alt, r.at(r.last - 1)) for r in self.runs if r.step > 0]
+        places = sorted(places + [(at, at + 1, a, b - 1) for at, a, b in self.maxima])
+        earlier = [place for place in places if place[0] <= position and place[0] < place[1]]
+        if not earlier or position < earlier[-1][1]:
+            return None
+        _, end, _, last = earlier[-1]
+        following = next((alt for first, _, alt, _ in places if first > position and first >= end), None)
+        return last if following == last + 1 else None
 
     def sources(self, positions: Tensor) -> Tensor:
         """ALT positions of REF positions int64 of any shape by the runs alone, -1 where they have none."""
@@ -168,6 +164,24 @@ class Alignment:
             at = torch.nonzero(positions == position)[:, 0]
             if len(at):
                 found[at.to(values.device)] = read(torch.arange(first, last)).amax(0)
+        return found
+
+    def sites(self, positions: Tensor, read: Callable[[int, int], Tensor]) -> Tensor:
+        """Where splice sites int64 [4, K] of REF are read on ALT, -1 where ALT's window has no such place.
+
+        A deleted base is read at the base before it; the base before an insertion stands for the inserted
+        bases too and is read at the likeliest of them. Sites on the other strand of ALT are nowhere. read:
+        ALT span -> class probabilities [n, 4 or more].
+        """
+        found = torch.where(self.mirrored(positions), -1, self.sources(positions))
+        for place in positions[(found < 0) & (positions >= 0)].unique().tolist():
+            if (before := self._before(place)) is not None:
+                found[positions == place] = before
+        for position, first, last in self.maxima:
+            at = positions == position
+            if bool(at.any()):
+                best = first + read(first, last)[:, :4].float().cpu().argmax(0)
+                found = torch.where(at, best.unsqueeze(-1), found)
         return found
 
 

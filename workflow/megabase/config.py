@@ -275,7 +275,21 @@ class ScoringSettings(Section):
     """How variants are scored (Methods, variant scoring)."""
 
     window: Window = Field(16_384, description="bases around a variant (a multiple of 2,048)")
+    placement: Literal["centered", "binned", "tiled"] = Field(
+        "binned",
+        description="window around the variant, its 128-bp bin or its tile; windows on one grid share work",
+    )
+    tile: Positive = Field(
+        16_384, description="bases whose variants share one window (tiled; a multiple of 128)"
+    )
     batch_size: Positive = Field(8, description="sequences predicted together")
+    together: Positive = Field(
+        32, description="variants scored together, at least; a killed job continues after the last of them"
+    )
+    cache: float = Field(2.0, ge=0, description="GB of encoder activations that are kept for other variants")
+    whole_windows: bool = Field(
+        False, description="predict both alleles in whole windows, which takes ten times as long (for checks)"
+    )
     scorers: list[str] = Field(["recommended"], description="names of scorers, or `recommended`")
     reverse_complement: bool = Field(False, description="average forward and reverse-complement predictions")
     max_allele: Positive = Field(1_000, description="longer alleles are rejected")

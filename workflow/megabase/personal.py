@@ -165,7 +165,7 @@ class Haplotypes:
         personal = self._personal[name]
         if is_whole(variant.alt):
             return Placed(
-                variant.chrom, variant.interval.center, variant.ref, variant.alt, variant, personal, name
+                variant.chrom, variant.interval.center, variant.ref, "<HAP>", variant, personal, name
             )
         edit = Edit.of(variant.position, variant.ref, variant.alt)
         start = personal.start_of(edit)

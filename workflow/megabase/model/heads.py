@@ -59,11 +59,19 @@ class OutputEmbedder1(nn.Module):
         self.rms_batch_norm = RMSBatchNorm(sizes.embedding_1bp)
         self.embed = Embed(sizes.n_organisms, sizes.embedding_1bp)
 
-    def forward(self, x: Tensor, embedding_128bp: Tensor, organism: Tensor) -> Tensor:
-        """x [B, C, S / r], embedding [B, T, D'] -> [B, S, D]."""
+    def forward(self, x: Tensor, embedding_128bp: Tensor, organism: Tensor, start: int = 0) -> Tensor:
+        """x [B, C, S / r], embedding [B, T, D'] -> [B, S, D].
+
+        Of a part of a window, x begins `start` bases into the first token, and may end within the last.
+        """
         skip = self.linear_1(embedding_128bp).transpose(1, 2) + self.linear.b[:, None].to(x.dtype)
         y = torch.matmul(self.linear.w.t().to(x.dtype), x)
-        y = (y.unflatten(-1, (-1, TOKEN // self.resolution)) + skip[..., None]).flatten(-2)
+        repeats = TOKEN // self.resolution
+        if x.shape[-1] == skip.shape[-1] * repeats:
+            y = (y.unflatten(-1, (-1, repeats)) + skip[..., None]).flatten(-2)
+        else:
+            first = start // self.resolution
+            y = y + skip.repeat_interleave(repeats, -1)[..., first : first + x.shape[-1]]
         shift = self.embed(organism)[..., None]
         scaled = self.rms_batch_norm(y, axis=1, slope=GELU_SLOPE, shift=shift)
         active = F.silu(scaled) * (1 / GELU_SLOPE)
@@ -82,8 +90,12 @@ class OutputPair(Sharded):
 
     def forward(self, pair: Tensor, organism: Tensor) -> Tensor:
         """[B, Q, Q, C] -> [B, Q, Q, C]."""
-        y = self.layer_norm((pair + self.layout.transpose(pair)) / 2)
-        return gelu_sigmoid(y + self.embed(organism)[:, None, None].to(y.dtype))
+        return self.embed_mean(pair + self.layout.transpose(pair), organism[:, None])
+
+    def embed_mean(self, both: Tensor, organism: Tensor) -> Tensor:
+        """Sums [..., Q, C] of pairs (i, j) and (j, i), organism [...] -> [..., Q, C]."""
+        y = self.layer_norm(both / 2)
+        return gelu_sigmoid(y + self.embed(organism).unsqueeze(-2).to(y.dtype))
 
 
 class MultiOrganismLinear(nn.Module):
@@ -233,13 +245,19 @@ class JunctionHead(Sharded):
         -> values [B, K, K, P] (0 where masked), positions, mask bool [B, K, K, P]. channels: only these
         int64 [P], ascending: those of + before those of -. Columns without any site are filled, not computed.
         """
+        safe = without_padding(positions).clamp_min(0)
+        h = at_sites(self.multi_organism_linear, x, organism, safe.flatten(1), self.layout)
+        return self.counts(h.unflatten(1, safe.shape[1:]), organism, positions, channels)
+
+    def counts(
+        self, h: Tensor, organism: Tensor, positions: Tensor, channels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """As `forward`, of mapped embeddings h [B, 4, k, hidden] of the sites, k of `without_padding`."""
         chosen: tuple[Tensor | None, Tensor | None] = (None, None)
         if channels is not None:
             plus = channels < self.biosamples
             chosen = (channels[plus], channels[~plus] - self.biosamples)
         safe = without_padding(positions).clamp_min(0)
-        h = at_sites(self.multi_organism_linear, x, organism, safe.flatten(1), self.layout)
-        h = h.unflatten(1, safe.shape[1:])
         kinds = (SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         strands = zip(kinds, chosen, strict=True)
         values = torch.cat([self._strand(kind, h, safe, organism, some) for kind, some in strands], -1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from megabase.channels import Channels, TrackRows
 from megabase.model import AlphaGenome, Embeddings, load_model
 from megabase.predictors.base import Predictions, check_request
+from megabase.predictors.windows import Windows
 from megabase.sequence import one_hot
 from megabase.spec import OutputType
 
@@ -74,7 +75,7 @@ class AlphaGenomePredictor:
         channels: of these output types only these channels are computed and returned (not of splice sites).
         """
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
         raw = self.model(
@@ -98,7 +99,7 @@ class AlphaGenomePredictor:
         second pass.
         """
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         model, sequence = self.model, one_hot(codes)
         tokens, skips = model.encode(sequence)
         tokens, pair = model.transform(tokens, index)
@@ -134,7 +135,7 @@ class AlphaGenomePredictor:
                 f"{self.name} has no variance output; distil with student.distill.spread: variance"
             )
         codes, index, wanted = self._request(codes, organism, outputs)
-        chosen = self._chosen(channels, organism)
+        chosen = self.chosen(channels, organism)
         kept = self.model.embeddings(one_hot(codes), index, wanted)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
@@ -148,6 +149,11 @@ class AlphaGenomePredictor:
         }
         return self._in_track_units(raw, index, organism, chosen), found
 
+    def windows(self, genome: Any, organism: str, *, window: int, limit: int) -> list[Windows]:
+        """What reads predictions at chosen places of windows; limit: bytes of activations that are kept."""
+        check_request(organism, self.organisms, window)
+        return [Windows(self, genome, organism, window=window, limit=limit)]
+
     def _request(
         self, codes: np.ndarray | Tensor, organism: str, outputs: Sequence[OutputType] | None
     ) -> tuple[Tensor, Tensor, list[OutputType]]:
@@ -158,7 +164,7 @@ class AlphaGenomePredictor:
         index = torch.full((len(codes),), self.organisms.index(organism), device=self.device)
         return codes, index, wanted
 
-    def _chosen(self, channels: Asked | None, organism: str) -> dict[OutputType, Tensor]:
+    def chosen(self, channels: Asked | None, organism: str) -> dict[OutputType, Tensor]:
         """The model's channels int64 [P], on the device, of the organism's own."""
         return {
             output: torch.from_numpy(self.channels.index(output, organism)[list(own)]).to(self.device)

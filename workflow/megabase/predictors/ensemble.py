@@ -113,6 +113,14 @@ class EnsemblePredictor:
         """Rows of TRACK_COLUMNS by output type, in channel order."""
         return self.members[0].tracks(organism)
 
+    def windows(self, genome: Any, organism: str, *, window: int, limit: int) -> list[Any] | None:
+        """What reads every member's predictions at chosen places; None where a member cannot be read so."""
+        if not all(hasattr(member, "windows") for member in self.members):
+            return None
+        share = limit // len(self.members)
+        found = [m.windows(genome, organism, window=window, limit=share) for m in self.members]
+        return [w for some in found for w in some] if all(found) else None
+
     def predict(
         self,
         codes: np.ndarray | Tensor,

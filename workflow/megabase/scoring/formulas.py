@@ -95,7 +95,12 @@ def gene_splicing(ref: Tensor, alt: Tensor, mask: Tensor) -> Tensor:
 
 def contact_score(ref: Tensor, alt: Tensor, bin_: int) -> Tensor:
     """mean |ALT - REF| over the contacts of one bin of the maps [Q, Q, P]: [P]."""
-    return (alt[:, bin_].float() - ref[:, bin_].float()).abs().mean(0)
+    return contact_row_score(ref[:, bin_], alt[:, bin_])
+
+
+def contact_row_score(ref: Tensor, alt: Tensor) -> Tensor:
+    """mean |ALT - REF| over the contacts [Q, P] of one bin: [P]."""
+    return (alt.float() - ref.float()).abs().mean(0)
 
 
 def polyadenylation_windows(sites: Tensor, strand: str) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from megabase.scoring.engine import MAX_SITES
+from megabase.scoring.rows import MAX_SITES
 from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
 
 

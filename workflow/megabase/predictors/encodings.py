@@ -1,0 +1,205 @@
+"""What the encoder gives along a genome, computed once and kept: tokens and skips of blocks.
+
+The encoder is local, so that its activations at a place of the genome are those of every window that holds
+the place 513 bases from its ends, on the same grid of 128 bases. Grids are told apart by their phase, the
+place of a token's first base modulo 128: after an indel the bases that follow lie on another grid, whose
+activations are those of the genome there. Everything is computed in blocks of one length, cut at the same
+places of the genome: where two alleles are the same, their activations are the same to the last bit, and
+what a score compares is what the variant changes. What is kept is forgotten, the longest unused first, when
+it takes more than its share of memory. Torch and numpy only; part of the numerical core.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megabase.alleles import Piece, Pieces, Sequences, codes_of, cut, placed
+from megabase.model.partial import ENCODER_MARGIN, Encoded, cut_skips, join_skips
+from megabase.spec import TOKEN
+
+BLOCK = 32  # tokens: fewer, and the margins cost more than they; more, and an allele computes more anew
+PASS_TOKENS = 1024  # most tokens that the encoder sees at once
+
+Span = tuple[int, int]
+Encoder = Callable[[Tensor, int, int], Encoded]  # codes uint8 [B, n * 128], tokens less at either end
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tokens [first, last) of a window that are computed together.
+
+    place: chromosome, phase and number of a block of the genome; None for one that is the window's own:
+    at its ends, where the encoder sees zeros, and around what is not the genome's.
+    """
+
+    first: int
+    last: int
+    place: tuple[str, int, int] | None = None
+
+    def seen(self, length: int) -> Span:
+        """Tokens of a window of `length` tokens that the encoder sees for the block."""
+        return max(self.first - ENCODER_MARGIN, 0), min(self.last + ENCODER_MARGIN, length)
+
+
+def blocks_of(pieces: Sequence[Piece], length: int) -> list[Block]:
+    """Blocks of all tokens of a window of `length` tokens, in order.
+
+    A block is the genome's if all that the encoder sees for it is one piece of the genome, read forwards.
+    The window's own blocks end where those of the genome would.
+    """
+    found: list[Block] = []
+    at = grid = 0
+    for start, piece in placed(pieces):
+        if piece.bases is not None or piece.reverse:
+            continue
+        place = piece.start - start  # of the window's first base, were all of it this piece
+        phase, index = place % TOKEN, place // TOKEN
+        if start == 0:
+            grid = index
+        first = -(-start // TOKEN) + ENCODER_MARGIN
+        last = min((start + len(piece)) // TOKEN, length) - ENCODER_MARGIN
+        numbers = range(-(-(first + index) // BLOCK), (last + index) // BLOCK)
+        if len(numbers):
+            found += _own(at, numbers[0] * BLOCK - index, grid)
+            found += [
+                Block(n * BLOCK - index, (n + 1) * BLOCK - index, (piece.chrom, phase, n)) for n in numbers
+            ]
+            at, grid = found[-1].last, index
+    return [*found, *_own(at, length, grid)]
+
+
+def _own(first: int, last: int, grid: int) -> Iterator[Block]:
+    """Tokens [first, last) in blocks that end at multiples of `BLOCK` of a grid."""
+    while first < last:
+        end = min(((first + grid) // BLOCK + 1) * BLOCK - grid, last)
+        yield Block(first, end)
+        first = end
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tokens [first, last) of the block that is kept under a key.
+
+    codes uint8 [n]: what the encoder sees for the block, `before` and `after` tokens beyond it; None where
+    the key tells the place in the genome.
+    """
+
+    key: Hashable
+    first: int
+    last: int
+    skips: bool
+    codes: np.ndarray | None = None
+    before: int = ENCODER_MARGIN
+    after: int = ENCODER_MARGIN
+
+
+class Encodings:
+    """Encoder activations of windows of one genome.
+
+    encode: the encoder. limit: bytes that may be kept; what a request needs is there until it is answered.
+    """
+
+    def __init__(self, encode: Encoder, genome: Sequences, limit: int) -> None:
+        self._encode, self._genome, self._limit = encode, genome, limit
+        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
+        self._bytes = 0
+        self.encoded = 0  # tokens that the encoder has seen, margins included
+
+    def tokens(self, windows: Sequence[Pieces], length: int, near: Sequence[Sequence[Span]] = ()) -> Tensor:
+        """All tokens [B, C, T] of windows of `length` tokens.
+
+        near: by window the tokens whose skips will be asked for soon, which are kept with them.
+        """
+        near = near or [()] * len(windows)
+        parts = [
+            list(self._parts(window, (0, length), length, soon))
+            for window, soon in zip(windows, near, strict=True)
+        ]
+        known = self._values(parts)
+        return torch.stack([
+            torch.cat([known[p.key].tokens[0, :, p.first : p.last] for p in window], -1) for window in parts
+        ])  # fmt: skip
+
+    def skips(self, asked: Sequence[tuple[Pieces, int, int]], length: int) -> list[list[Tensor]]:
+        """Skips [1, C_i, (last - first) * 128 / 2**i] of (window, first token, last token), one by one."""
+        parts = [list(self._parts(w, (a, b), length, [(a, b)])) for w, a, b in asked]
+        known = self._values(parts)
+        return [
+            join_skips([cut_skips(known[p.key].skips, p.first, p.last) for p in window]) for window in parts
+        ]
+
+    def _parts(self, pieces: Pieces, span: Span, length: int, near: Sequence[Span]) -> Iterator[Part]:
+        """What the tokens of a span are read from."""
+        for block in blocks_of(pieces, length):
+            first, last = max(span[0], block.first), min(span[1], block.last)
+            if first >= last:
+                continue
+            own = (first - block.first, last - block.first)
+            skips = any(a < block.last and b > block.first for a, b in near)
+            if block.place:
+                yield Part(block.place, *own, skips)
+                continue
+            low, high = block.seen(length)
+            codes = codes_of(cut(pieces, low * TOKEN, high * TOKEN), self._genome)
+            before, after = block.first - low, high - block.last
+            yield Part((codes.tobytes(), before, after), *own, True, codes, before, after)
+
+    def _values(self, parts: Iterable[Iterable[Part]]) -> dict[Hashable, Encoded]:
+        """What is kept under the keys of parts; what is not there yet is computed, many at once."""
+        found: dict[Hashable, Encoded] = {}
+        missing: dict[Hashable, Part] = {}
+        for part in (p for window in parts for p in window):
+            kept = self._kept.get(part.key)
+            if kept is not None and (kept.skips or not part.skips):
+                self._kept.move_to_end(part.key)
+                found[part.key] = kept
+            elif part.key not in missing or part.skips:
+                missing[part.key] = part
+        for key, value in self._compute([p for k, p in missing.items() if k not in found]):
+            found[key] = value
+            self._keep(key, value)
+        return found
+
+    def _compute(self, parts: Sequence[Part]) -> Iterator[tuple[Hashable, Encoded]]:
+        """Blocks, those of one shape together."""
+        alike: dict[tuple[int, int, int], list[tuple[Part, np.ndarray]]] = defaultdict(list)
+        for part in parts:
+            codes = self._codes(part)
+            alike[len(codes), part.before, part.after].append((part, codes))
+        for (bases, before, after), group in alike.items():
+            most = max(1, PASS_TOKENS * TOKEN // bases)
+            for start in range(0, len(group), most):
+                some = group[start : start + most]
+                codes = np.stack([codes for _, codes in some])
+                self.encoded += codes.size // TOKEN
+                found = self._encode(torch.from_numpy(codes), before, after)
+                for i, (part, _) in enumerate(some):
+                    skips = [x[i : i + 1].clone() for x in found.skips] if part.skips else []
+                    yield part.key, Encoded(found.tokens[i : i + 1].clone(), skips)
+
+    def _codes(self, part: Part) -> np.ndarray:
+        """Codes uint8 [n] that the encoder sees for a part."""
+        if part.codes is not None:
+            return part.codes
+        chrom, phase, number = part.key
+        first = (number * BLOCK - part.before) * TOKEN + phase
+        last = ((number + 1) * BLOCK + part.after) * TOKEN + phase
+        return self._genome.codes(chrom, first, last)
+
+    def _keep(self, key: Hashable, value: Encoded) -> None:
+        if key in self._kept:
+            self._bytes -= _size(self._kept.pop(key))
+        self._kept[key] = value
+        self._bytes += _size(value)
+        while self._bytes > self._limit and self._kept:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(value: Encoded) -> int:
+    return sum(x.numel() * x.element_size() for x in (value.tokens, *value.skips))

@@ -1,0 +1,198 @@
+"""Scoring by reading: every scorer gets the positions that it reads, and no others are predicted.
+
+Torch only; part of the numerical core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from megabase.alignment import merged
+from megabase.alleles import Pieces
+from megabase.predictors.readings import Reading, mean_reading
+from megabase.scoring.reads import AROUND, Span, bodies, wanted_of
+from megabase.scoring.rows import RowMaker, Rows, same_junctions, splice_positions
+from megabase.scoring.scorers import Part, Scorer
+from megabase.spec import OutputType
+
+if TYPE_CHECKING:
+    from megabase.predictors.windows import Found, Transformed, Windows
+    from megabase.scoring.annotation import GeneModel
+    from megabase.scoring.engine import Case
+
+SITES = OutputType.SPLICE_SITES
+Wants = dict[OutputType, list[Span]]
+
+
+class SparseScoring:
+    """Scores cases with one model, or with the mean of several and the spread over them.
+
+    members: `Windows` of every model.
+    """
+
+    def __init__(
+        self, members: Sequence[Windows], rows: RowMaker, scorers: Sequence[Scorer], window: int
+    ) -> None:
+        self._members, self._rows, self._window = list(members), rows, window
+        self._near = [s for s in scorers if s.part in AROUND]
+        self._far = [s for s in scorers if s.part not in AROUND]
+        self._order = [s.name for s in scorers]
+        self._junctions = any(s.part is Part.JUNCTIONS for s in scorers)
+
+    def score(
+        self,
+        cases: Sequence[Case],
+        alleles: Sequence[Pieces],
+        coding: Sequence[Sequence[GeneModel]],
+        batch_size: int,
+    ) -> list[dict[str, Rows]]:
+        """Rows by scorer name of every case; `ref_index` and `alt_index` are places in `alleles`."""
+        wants: list[Wants] = [{} for _ in alleles]
+        for case in cases:
+            for index, want in zip(
+                (case.ref_index, case.alt_index), wanted_of(self._near, case, self._window, ()), strict=True
+            ):
+                _add(wants[index], want)
+        states = [m.transform(alleles, wants, batch_size) for m in self._members]
+        found: list[dict[str, Rows]] = [{} for _ in cases]
+        self._score_near(cases, states, wants, found)
+        self._score_far(cases, states, coding, found)
+        return [{name: rows[name] for name in self._order} for rows in found]
+
+    # --- around the variant: all alleles of a batch are read together
+
+    def _score_near(
+        self,
+        cases: Sequence[Case],
+        states: Sequence[Sequence[Transformed]],
+        wants: Sequence[Wants],
+        found: list[dict[str, Rows]],
+    ) -> None:
+        read = [
+            m.read(list(zip(own, wants, strict=True))) for m, own in zip(self._members, states, strict=True)
+        ]
+        for case, rows in zip(cases, found, strict=True):
+            pairs = [(own[case.ref_index].readings, own[case.alt_index].readings) for own in read]
+            for scorer in self._near:
+                rows[scorer.name] = self._score(scorer, [case] * len(pairs), pairs, ())
+
+    # --- genes: a window after the other, because they take much memory
+
+    def _score_far(
+        self,
+        cases: Sequence[Case],
+        states: Sequence[Sequence[Transformed]],
+        coding: Sequence[Sequence[GeneModel]],
+        found: list[dict[str, Rows]],
+    ) -> None:
+        order = sorted(range(len(cases)), key=lambda i: cases[i].ref_index)
+        for ref_index, group in groupby(order, key=lambda i: cases[i].ref_index):
+            places = list(group)
+            both = {i: wanted_of(self._far, cases[i], self._window, coding[i]) for i in places}
+            wants: Wants = {}
+            for ref, _ in both.values():
+                _add(wants, ref)
+            keep = merged(
+                s for i in places if self._junctions and coding[i] for s in bodies(cases[i], self._window)
+            )
+            refs = self._read(states, ref_index, wants, keep) if wants else None
+            for i in places:
+                own = self._junctions and bool(coding[i])
+                spans = cases[i].alignment.reads(bodies(cases[i], self._window)) if own else []
+                alts = self._read(states, cases[i].alt_index, both[i][1], spans) if both[i][1] else None
+                self._score_genes(cases[i], refs, alts, coding[i], found[i])
+
+    def _read(
+        self, states: Sequence[Sequence[Transformed]], index: int, wants: Wants, keep: list[Span]
+    ) -> list[Found]:
+        """What every member reads of one allele."""
+        return [
+            member.read([(own[index], wants)], keep=[keep])[0]
+            for member, own in zip(self._members, states, strict=True)
+        ]
+
+    def _score_genes(
+        self,
+        case: Case,
+        refs: list[Found] | None,
+        alts: list[Found] | None,
+        coding: Sequence[GeneModel],
+        rows: dict[str, Rows],
+    ) -> None:
+        pairs = [({}, {})] * len(self._members)
+        cases = [case] * len(self._members)
+        if refs and alts:
+            pairs = [(ref.readings, alt.readings) for ref, alt in zip(refs, alts, strict=True)]
+            if self._junctions and coding:
+                cases = self._with_junctions(case, refs, alts)
+        for scorer in self._far:
+            rows[scorer.name] = self._score(scorer, cases, pairs, coding)
+
+    def _with_junctions(self, case: Case, refs: list[Found], alts: list[Found]) -> list[Case]:
+        """The case with the junctions that every member predicts, at the sites of their mean."""
+        ref, alt = (mean_reading([f.readings[SITES] for f in found]) for found in (refs, alts))
+        positions = splice_positions(case, ref, alt, self._window)
+        moved = case.alignment.sites(positions, alt.span)
+        found = []
+        for member, one, other in zip(self._members, refs, alts, strict=True):
+            before = member.junctions(one.embedding, positions)
+            after = member.junctions(other.embedding, moved)
+            found.append(replace(case, junctions=(before, after, positions)))
+        return found
+
+    # --- one scorer
+
+    def _score(
+        self,
+        scorer: Scorer,
+        cases: Sequence[Case],
+        pairs: Sequence[tuple[Mapping[OutputType, Reading], Mapping[OutputType, Reading]]],
+        coding: Sequence[GeneModel],
+    ) -> Rows:
+        """Rows of the members' mean prediction, with the spread of their own scores."""
+        if len(pairs) == 1:
+            return self._rows.rows(scorer, cases[0], *pairs[0], coding)
+        output = scorer.output_type
+        means = [
+            {output: mean_reading([p[side][output] for p in pairs])} if output in pairs[0][side] else {}
+            for side in (0, 1)
+        ]
+        rows = self._rows.rows(scorer, _mean_case(cases), *means, coding)
+        return replace(rows, spread=self._spread(scorer, rows, cases, pairs, coding))
+
+    def _spread(
+        self,
+        scorer: Scorer,
+        rows: Rows,
+        cases: Sequence[Case],
+        pairs: Sequence[Any],
+        coding: Sequence[GeneModel],
+    ) -> Tensor:
+        """Standard deviation (n - 1) over the members' scores, [N, P] as the rows of their mean."""
+        if scorer.part is Part.JUNCTIONS:
+            own = [same_junctions(rows, case) for case in cases]
+        else:
+            own = [
+                self._rows.rows(scorer, case, *pair, coding).raw
+                for case, pair in zip(cases, pairs, strict=True)
+            ]
+        return torch.stack(own).std(0) if rows.raw.numel() else rows.raw
+
+
+def _mean_case(cases: Sequence[Case]) -> Case:
+    """The case with the members' mean junctions."""
+    if cases[0].junctions is None:
+        return cases[0]
+    values = [torch.stack([c.junctions[side].float() for c in cases]).mean(0) for side in (0, 1)]
+    return replace(cases[0], junctions=(*values, cases[0].junctions[2]))
+
+
+def _add(wants: Wants, more: Mapping[OutputType, Sequence[Span]]) -> None:
+    for output, spans in more.items():
+        wants[output] = merged([*wants.get(output, []), *spans])
