@@ -154,6 +154,15 @@ def test_a_file_of_another_assembly_stops_and_says_which(
     assert not (tmp_path / "c").exists() and not (tmp_path / "r").exists()
 
 
+def test_a_file_without_a_contig_of_the_genome_stops(tmp_path: Path, long_genome: Genome) -> None:
+    text = shifted(long_genome, 0).replace("\n1\t", "\nNC_000001.11\t")
+    (tmp_path / "v.vcf").write_text(text)
+    with pytest.raises(FileError, match=r"none of its contigs \(NC_000001.11\) is in genome toy1 \(chr1\)"):
+        split_variants(
+            tmp_path / "v.vcf", long_genome.folder, [tmp_path / "c"], tmp_path / "r", max_allele=10
+        )
+
+
 def test_few_records_or_few_mismatches_do_not_stop(
     tmp_path: Path, long_genome: Genome, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megabase.files import FileError
+from megabase.genome import some_of
 from megabase.logs import LOGGER
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ def same_assembly(
     """The batches of `read_variants`, as long as most REF alleles are the genome's.
 
     FileError once most of at least MIN_COMPARED alleles have another REF, or lie beyond the chromosome's end:
-    it tells which assembly the header's contigs fit.
+    it tells which assembly the header's contigs fit. FileError, too, where as many alleles are all on contigs
+    that the genome does not have.
     """
-    compared = elsewhere = 0
+    compared = elsewhere = unknown = read = 0
     for accepted, rejected in batches:
         found = rejected.filter(rejected["reason"].is_in(_ELSEWHERE)).height
         elsewhere += found
         compared += found + accepted.height
+        read += accepted.height + rejected.height
+        missing = rejected.filter(rejected["reason"] == "unknown_contig")
+        unknown += missing.height
         if compared >= MIN_COMPARED and elsewhere > MAX_MISMATCHES * compared:
             raise FileError(
                 f"{vcf}: {elsewhere:,} of {compared:,} alleles have a REF that is not that of genome "
@@ -47,6 +52,12 @@ def same_assembly(
                 f"{_advice(header_contigs(vcf), genome)}"
             )
         yield accepted, rejected
+    if read >= MIN_COMPARED and unknown == read:
+        raise FileError(
+            f"{vcf}: none of its contigs ({some_of(missing['chrom'].unique(maintain_order=True))}) is in genome "
+            f"{genome.name} ({some_of(genome.lengths)}); name the pairs in the genome's alias table, or score it "
+            "on its own genome"
+        )
     _warn_of_lengths(header_contigs(vcf), vcf, genome)
 
 
