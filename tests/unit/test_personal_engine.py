@@ -145,6 +145,12 @@ def test_a_region_scores_its_haplotype_against_the_genome(genome) -> None:
     assert empty["dnase"].raw.abs().max() == 0 and middle > 11_000
 
 
+def test_without_its_haplotypes_a_variant_is_refused(genome) -> None:
+    plain = Engine(BothStrands(ToyPredictor()), genome, None, [RECOMMENDED["dnase"]], SETTINGS)
+    with pytest.raises(ValueError, match="@1 is on a haplotype: score it with the sample's haplotypes"):
+        plain.score([allele(genome, edits_of(genome)[0])])
+
+
 def test_coordinates_go_there_and_back(genome) -> None:
     edits = edits_of(genome)
     engine = engine_of(genome, edits)

@@ -54,9 +54,9 @@ def same_assembly(
         yield accepted, rejected
     if read >= MIN_COMPARED and unknown == read:
         raise FileError(
-            f"{vcf}: none of its contigs ({some_of(missing['chrom'].unique(maintain_order=True))}) is in genome "
-            f"{genome.name} ({some_of(genome.lengths)}); name the pairs in the genome's alias table, or score it "
-            "on its own genome"
+            f"{vcf}: none of its contigs ({some_of(missing['chrom'].unique(maintain_order=True))}) is in "
+            f"genome {genome.name} ({some_of(genome.lengths)}); name the pairs in the genome's alias table, or "
+            "score it on its own genome"
         )
     _warn_of_lengths(header_contigs(vcf), vcf, genome)
 

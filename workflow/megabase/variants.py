@@ -113,8 +113,10 @@ def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> 
     it, even where the genome differs. ALT has `variant.alt` in its place and what follows moved: an insertion
     pushes bases out at the right end, a deletion draws in as many from beyond it (AlphaGenome Methods,
     variant scoring). Structural variants: `megabase.structural`, REF is the genome then. ValueError if the
-    variant does not begin in the window.
+    variant does not begin in the window, or is on a haplotype (`megabase.personal`).
     """
+    if variant.haplotype:
+        raise ValueError(f"{variant.variant_id} is on a haplotype: score it with the sample's haplotypes")
     if not 0 <= variant.position - start < length:
         raise ValueError(f"{variant.variant_id} does not begin in {variant.chrom}:{start}-{start + length}")
     if (event := variant.structural) is not None:
