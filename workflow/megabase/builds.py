@@ -38,6 +38,7 @@ def same_assembly(
     that the genome does not have.
     """
     compared = elsewhere = unknown = read = 0
+    names: dict[str, None] = {}
     for accepted, rejected in batches:
         found = rejected.filter(rejected["reason"].is_in(_ELSEWHERE)).height
         elsewhere += found
@@ -45,6 +46,7 @@ def same_assembly(
         read += accepted.height + rejected.height
         missing = rejected.filter(rejected["reason"] == "unknown_contig")
         unknown += missing.height
+        names.update(dict.fromkeys(missing["chrom"].unique(maintain_order=True)))
         if compared >= MIN_COMPARED and elsewhere > MAX_MISMATCHES * compared:
             raise FileError(
                 f"{vcf}: {elsewhere:,} of {compared:,} alleles have a REF that is not that of genome "
@@ -54,9 +56,9 @@ def same_assembly(
         yield accepted, rejected
     if read >= MIN_COMPARED and unknown == read:
         raise FileError(
-            f"{vcf}: none of its contigs ({some_of(missing['chrom'].unique(maintain_order=True))}) is in "
-            f"genome {genome.name} ({some_of(genome.lengths)}); name the pairs in the genome's alias table, or "
-            "score it on its own genome"
+            f"{vcf}: none of its contigs ({some_of(names)}) is in genome {genome.name} "
+            f"({some_of(genome.lengths)}); name the pairs in the genome's alias table, or score it on its own "
+            "genome"
         )
     _warn_of_lengths(header_contigs(vcf), vcf, genome)
 
