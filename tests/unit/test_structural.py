@@ -107,6 +107,14 @@ def test_events_that_cannot_be_built_are_rejected(
     assert read(tmp_path, genome, f"chr1 50 {base(50)} {alt.format(base(50))} {info}") == ([], [reason])
 
 
+def test_alleles_must_fit_the_window(tmp_path: Path, genome: Genome) -> None:
+    a = base(50)
+    records = f"chr1 50 {a} {a}{'C' * 15}", f"chr1 50 {CHR1[49:65]} {a}", f"chr1 60 {base(60)} <DEL> END=70"
+    ids, reasons = read(tmp_path, genome, *records, window=139)
+    assert len(ids) == 1 and reasons == ["allele_too_long"] * 2
+    assert read(tmp_path, genome, *records, window=144)[1] == []
+
+
 def test_a_wrong_reference_base_or_a_long_one_is_rejected(tmp_path: Path, genome: Genome) -> None:
     other = "ACGT"["TGCA".index(base(50))]
     two = CHR1[49:51]

@@ -57,8 +57,7 @@ def same_assembly(
     if read >= MIN_COMPARED and unknown == read:
         raise FileError(
             f"{vcf}: none of its contigs ({some_of(names)}) is in genome {genome.name} "
-            f"({some_of(genome.lengths)}); name the pairs in the genome's alias table, or score it on its own "
-            "genome"
+            f"({some_of(genome.lengths)}); name the pairs in the genome's alias table, or take another genome"
         )
     _warn_of_lengths(header_contigs(vcf), vcf, genome)
 

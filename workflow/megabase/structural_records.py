@@ -11,7 +11,7 @@ from typing import Any
 
 from megabase.genome import Genome
 from megabase.sequence import decode
-from megabase.spec import ALPHABET, TOKEN
+from megabase.spec import ALPHABET
 from megabase.structural import Breakend, Event, parse_structural
 
 INFO = ("END", "SVLEN", "SEQ", "SVINSSEQ")  # what of a record's INFO is read; the last two: inserted bases
@@ -126,11 +126,11 @@ def _upper(alt: str) -> str:
 
 
 def check_structural(
-    chrom: str, position: int, ref: str, alt: str, genome: Genome, window: int, max_allele: int
+    chrom: str, position: int, ref: str, alt: str, genome: Genome, longest: int, max_allele: int
 ) -> tuple[str, str] | None:
     """(reason, detail) why a structural allele cannot be scored, beyond its REF; None if it can.
 
-    window: bases that an event must fit. max_allele: most bases beside a breakend.
+    longest: most bases of an event. max_allele: most bases beside a breakend.
     """
     found = parse_structural(position, alt)
     if found is None:
@@ -138,8 +138,11 @@ def check_structural(
     if isinstance(found, Event):
         if found.end > genome.lengths[chrom]:
             return "off_the_end", f"{chrom} has {genome.lengths[chrom]} bp, the event ends at {found.end}"
-        if found.end - position > window - TOKEN:  # windows begin on a grid of tokens
-            return "allele_too_long", f"{found.end - found.start} bp do not fit a window of {window}"
+        if found.end - position > longest:
+            return (
+                "allele_too_long",
+                f"{found.end - position} bp with the base before, the limit is {longest}",
+            )
         return None
     if not set(found.bases) <= set(ALPHABET) and found.bases != ref:
         return "non_acgt", f"bases {found.bases[:60]} of the breakend: wanted A, C, G, T only"

@@ -26,7 +26,7 @@ from megabase.logs import LOGGER
 from megabase.records import numbered_records
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
-from megabase.spec import ALPHABET
+from megabase.spec import ALPHABET, TOKEN
 from megabase.structural import (
     Breakend,
     Event,
@@ -198,9 +198,10 @@ def check_variant(
 ) -> tuple[str, str] | None:
     """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order.
 
-    max_allele: most bases of REF and ALT. window: bases that a structural event must fit (default:
-    `max_allele`).
+    max_allele: most bases of REF and ALT. window: where given, all alleles must fit it, and events may be as
+    long as that.
     """
+    fitting = window - TOKEN if window else max_allele  # windows begin on a grid of tokens
     ref, alt = variant.ref, variant.alt
     if not known_contig:
         return "unknown_contig", f"contig {variant.chrom} is not in genome {genome.name}"
@@ -211,14 +212,15 @@ def check_variant(
     if is_structural(alt):
         problem = _check_ref(variant, genome)
         return problem or check_structural(
-            variant.chrom, variant.position, ref, alt, genome, window or max_allele, max_allele
+            variant.chrom, variant.position, ref, alt, genome, fitting, max_allele
         )
     if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
         return "non_acgt", f"REF {ref[:60]}, ALT {alt[:60]}: wanted A, C, G, T only"
     if ref == alt:
         return "same_allele", "REF and ALT are the same"
-    if max(len(ref), len(alt)) > max_allele and _inside(variant, genome):
-        return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {max_allele}"
+    limit = min(max_allele, fitting)
+    if max(len(ref), len(alt)) > limit and _inside(variant, genome):
+        return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {limit}"
     return _check_ref(variant, genome)
 
 
