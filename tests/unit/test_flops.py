@@ -10,7 +10,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from megabase.model import AlphaGenome, Sizes
-from megabase.model.flops import forward_flop, forward_parts, training_flop
+from megabase.model.flops import forward_flop, forward_parts, read_flop, training_flop
+from megabase.model.partial import embed_part, plan_decoder, predict_finest
+from megabase.predictors.windows import decoded_bases
 from megabase.spec import OutputType
 
 CHANNELS = {
@@ -101,3 +103,33 @@ def test_a_window_that_no_network_takes_is_refused() -> None:
 def test_no_torch_is_needed() -> None:
     code = "import sys; import megabase.model.flops; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_work_of_a_whole_window_is_a_forward_pass_less_what_is_not_read() -> None:
+    """Reading everything everywhere costs what a pass costs, less the coarse half of heads with two."""
+    sizes, bases = Sizes.preset("tiny", {"dnase": 3, "chip_tf": 2, "contact_maps": 2}), 8192
+    whole = {part.name: part.flop for part in forward_parts(sizes, bases)}
+    work = {name: bases for name in whole if name.startswith(("decoder", "output", "head"))}
+    found = read_flop(sizes, bases, work | {"encoder": bases, "tower": 1})
+    coarse = 2 * (bases // 128) * sizes.embedding_128bp * 3
+    assert found == pytest.approx(sum(whole.values()) - coarse, rel=1e-6)
+    assert read_flop(sizes, bases, {"tower": 3}) == 3 * read_flop(sizes, bases, {"tower": 1})
+    with pytest.raises(ValueError, match="no part"):
+        read_flop(sizes, bases, {"decoder": 1})
+
+
+@pytest.mark.parametrize("span", [(1000, 1501), (0, 8192)])
+def test_counted_work_is_what_torch_multiplies(span) -> None:
+    """The decoder, embedders and heads of a span, against torch's own count."""
+    sizes, window = Sizes.preset("tiny", {"dnase": 3, "cage": 5}), 8192
+    model = AlphaGenome(sizes).eval().requires_grad_(False)
+    plan = plan_decoder(sizes, *span, window)
+    tokens = torch.zeros(1, plan.tokens[1] - plan.tokens[0], sizes.trunk)
+    skips = [torch.zeros(1, sizes.stage_channels(i), tokens.shape[1] * (128 >> i)) for i in range(7)]
+    index = torch.zeros(1, dtype=torch.int64)
+    outputs = [OutputType.DNASE, OutputType.CAGE]
+    with FlopCounterMode(display=False) as counter:
+        x = embed_part(model, plan, tokens, skips, index)
+        predict_finest(model, x, index, outputs, {})
+    work = decoded_bases(sizes, plan) | {f"head {o}": span[1] - span[0] for o in outputs}
+    assert read_flop(sizes, window, work) == pytest.approx(counter.get_total_flops(), rel=0.01)

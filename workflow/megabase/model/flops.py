@@ -7,7 +7,7 @@ Faster algorithms for the same product (`winograd`) count as the product.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from megabase.model.sizes import N_DOWNSAMPLE, STEM_WIDTH, WIDTH, Sizes
@@ -48,6 +48,34 @@ def forward_flop(
 ) -> int:
     """Operations of a forward pass over one sequence; arguments as of `forward_parts`."""
     return sum(part.flop for part in forward_parts(sizes, bases, outputs, sites))
+
+
+def read_flop(sizes: Sizes, bases: int, work: Mapping[str, int]) -> int:
+    """Operations of predictions at chosen places of windows of `bases` bases (`predictors/windows.py`).
+
+    work: bases computed by part of `forward_parts` (`encoder` for all of its levels; of a head, the bases at
+    its finest resolution), and how many times the `tower` ran. ValueError for a part that there is not.
+    """
+    whole = {part.name: part.flop for part in forward_parts(sizes, bases)}
+    tower = sum(part.flop for part in _tower(sizes, bases))
+    encoder = sum(part.flop for part in _encoder(sizes, bases))
+    widths = {1: sizes.embedding_1bp, TOKEN: sizes.embedding_128bp}
+    total = 0
+    for name, amount in work.items():
+        if name in ("tower", "encoder"):
+            total += tower * amount if name == "tower" else encoder * amount // bases
+        elif name.startswith("head ") and name in whole:
+            output = OutputType(name.removeprefix("head "))
+            r = OUTPUTS[output].resolutions[0]
+            per_bin = whole[name] * r // bases  # contacts: a bin with all others
+            if r in widths:
+                per_bin = 2 * widths[r] * sizes.channels[output]
+            total += per_bin * amount // r
+        elif name in whole:
+            total += whole[name] * amount // bases
+        else:
+            raise ValueError(f"work of {name!r}, which is no part of a forward pass: {', '.join(whole)}")
+    return total
 
 
 def training_flop(sizes: Sizes, bases: int, sites: int | None = None, *, recompute_bases: int = 0) -> int:

@@ -7,7 +7,7 @@ rounding. Torch and numpy only; part of the numerical core.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,10 +28,11 @@ from megabase.model.partial import (
     predict_contacts,
     predict_finest,
 )
+from megabase.model.sizes import Sizes
 from megabase.predictors.encodings import Encodings
 from megabase.predictors.readings import Reading, Span
 from megabase.sequence import one_hot
-from megabase.spec import OUTPUTS, TOKEN, OutputType
+from megabase.spec import OUTPUTS, PAIR, TOKEN, OutputType
 
 if TYPE_CHECKING:
     from megabase.predictors.alphagenome import AlphaGenomePredictor
@@ -79,8 +80,10 @@ class Windows:
         own = {o: range(len(rows)) for o, rows in tracks.items() if o is not OutputType.SPLICE_SITES}
         self._channels = predictor.chosen(own, organism)
         self.encodings = Encodings(self._encode, genome, limit)
+        self.work: Counter[str] = Counter()  # what was computed, as `model/flops.py` counts it
 
     def _encode(self, codes: Tensor, before: int, after: int) -> Encoded:
+        self.work["encoder"] += codes.numel()
         return encode_part(self._model, one_hot(codes.to(self._predictor.device)), before, after)
 
     @torch.inference_mode()
@@ -98,6 +101,7 @@ class Windows:
             some = alleles[start : start + batch_size]
             tokens = self.encodings.tokens(some, self._length, near[start : start + batch_size])
             tokens, pair = self._model.transform(tokens, self._index.expand(len(some)))
+            self.work["tower"] += len(some)
             for i, (pieces, own) in enumerate(zip(some, bins[start : start + batch_size], strict=True)):
                 columns = contact_columns(self._model, pair[i], own) if own else None
                 one = tokens[i : i + 1].clone() if len(some) > 1 else tokens
@@ -127,13 +131,16 @@ class Windows:
         for spans, outputs in _alike({o: s for o, s in wanted.items() if OUTPUTS[o].resolutions == (TOKEN,)}):
             tokens = torch.cat([allele.tokens[:, a:b] for a, b in spans], 1)
             embedded = self._model.output_embedder(tokens, self._index)
+            self.work["output embedder, 128 bp"] += tokens.shape[1] * TOKEN
             values = predict_finest(self._model, embedded, self._index, outputs, self._channels)
+            self._count(outputs, tokens.shape[1] * TOKEN)
             result.readings |= {o: Reading(tuple(spans), v[0]) for o, v in values.items()}
         output = OutputType.CONTACT_MAPS
         if output in wanted:
             order = [allele.bins.index(b) for first, last in wanted[output] for b in range(first, last)]
             columns = allele.columns[:, order]
             values = predict_contacts(self._model, columns, self._index, self._channels.get(output))
+            self.work[f"head {output}"] += len(order) * PAIR
             result.readings[output] = Reading(tuple(wanted[output]), values)
 
     def _read_bases(
@@ -166,6 +173,8 @@ class Windows:
 
     def _embed(self, some: Sequence[tuple[Transformed, DecoderPlan]]) -> Tensor:
         """1-bp output embeddings [B, n, D] of spans of one shape."""
+        for name, bases in decoded_bases(self._model.sizes, some[0][1]).items():
+            self.work[name] += bases * len(some)
         skips = self.encodings.skips([(allele.pieces, *plan.tokens) for allele, plan in some], self._length)
         skips = [torch.cat(level) for level in zip(*skips, strict=True)]
         tokens = torch.cat([allele.tokens[:, slice(*plan.tokens)] for allele, plan in some])
@@ -186,8 +195,13 @@ class Windows:
             for first, last in _within(spans, start, x.shape[1]):
                 part = x[:, first - start : last - start]
                 values = predict_finest(self._model, part, self._index, outputs, self._channels)
+                self._count(outputs, last - first)
                 for output, value in values.items():
                     parts[(output,)].append((first, value[0].contiguous()))
+
+    def _count(self, outputs: Iterable[OutputType], bases: int) -> None:
+        for output in outputs:
+            self.work[f"head {output}"] += bases
 
     @torch.inference_mode()
     def junctions(self, embedding: Reading, positions: Tensor) -> Tensor:
@@ -201,6 +215,17 @@ class Windows:
         output = OutputType.SPLICE_JUNCTIONS
         positions = positions[None].to(x.device)
         return head.counts(h, self._index, positions, self._channels.get(output))["values"][0]
+
+
+def decoded_bases(sizes: Sizes, plan: DecoderPlan) -> dict[str, int]:
+    """Bases that are computed for a plan, by part as `model/flops.py` names them."""
+    found = {}
+    for i, (first, last) in enumerate(plan.ranges[:-1]):
+        found[f"decoder, {TOKEN >> (i + 1)} bp"] = (last - first) * (TOKEN >> i)
+    first, last = (p * sizes.resolution for p in plan.ranges[-1])
+    found["output embedder, 1 bp"] = last - first
+    found["output embedder, 128 bp"] = (-(-last // TOKEN) - first // TOKEN) * TOKEN
+    return found
 
 
 def _fine(wanted: Wanted) -> Wanted:

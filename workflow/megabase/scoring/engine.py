@@ -96,12 +96,13 @@ class Engine:
         wanted = {o for s in scorers for o in s.needs} - {OutputType.SPLICE_JUNCTIONS}
         self._outputs = [o for o in OutputType if o in wanted]
         self.with_junctions = any(s.part is Part.JUNCTIONS for s in scorers)
+        self.members: list[Any] = []
         self._sparse = None
         if hasattr(predictor, "windows") and not getattr(settings, "whole_windows", False):
             limit = int(getattr(settings, "cache", 1.0) * 1e9)
-            members = predictor.windows(genome, self.organism, window=settings.window, limit=limit)
-            if members:
-                self._sparse = SparseScoring(members, self._rows, self.scorers, settings.window)
+            self.members = predictor.windows(genome, self.organism, window=settings.window, limit=limit) or []
+        if self.members:
+            self._sparse = SparseScoring(self.members, self._rows, self.scorers, settings.window)
 
     def batches(self, variants: Sequence[Any]) -> Iterator[slice]:
         """Runs of neighbouring variants that are scored together; a window is parted only when it is full."""
