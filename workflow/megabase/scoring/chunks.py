@@ -29,7 +29,7 @@ from megabase.logs import progress
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
-from megabase.scoring.personal_engine import PersonalEngine
+from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
 
@@ -67,7 +67,6 @@ def score_variants(
     variants are scored on them. ValueError for a scorer that is unknown or cannot run.
     """
     from megabase.genome import Genes, Genome
-    from megabase.personal import Haplotypes
     from megabase.predictors.base import load_predictor
     from megabase.predictors.strands import BothStrands
 
@@ -85,11 +84,7 @@ def score_variants(
         has_genes=annotation is not None,
         has_polya_sites=annotation is not None and annotation.has_polya_sites,
     )
-    if haplotypes is None:
-        engine = Engine(predictor, genome, annotation, chosen, settings)
-    else:
-        people = Haplotypes(genome, read_table(haplotypes, "haplotypes"))
-        engine = PersonalEngine(predictor, people, annotation, chosen, settings)
+    engine = make_engine(predictor, genome, annotation, chosen, settings, haplotypes)
     inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
     score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from megabase.files import read_table
 from megabase.personal import Haplotypes, Placed
 from megabase.scoring.annotation import Annotation, GeneModel
 from megabase.scoring.engine import Case, Engine, Rows
+from megabase.scoring.scorers import Scorer
+
+if TYPE_CHECKING:
+    from megabase.genome import Genome
 
 
 class PersonalEngine(Engine):
@@ -60,6 +66,21 @@ class PersonalEngine(Engine):
             case.starting = [g for g in moved if any(case.start <= t < case.start + window for t in g.tss)]
             case.overlaps = [moved_gene(gene, one) for gene in overlapping]
         return cases, alleles
+
+
+def make_engine(
+    predictor: Any,
+    genome: Genome,
+    annotation: Annotation | None,
+    scorers: Sequence[Scorer],
+    settings: Any,
+    haplotypes: str | Path | None = None,
+) -> Engine:
+    """The engine of a genome, or, with a table of `list_haplotypes`, that of a person's haplotypes."""
+    if haplotypes is None:
+        return Engine(predictor, genome, annotation, scorers, settings)
+    people = Haplotypes(genome, read_table(haplotypes, "haplotypes"))
+    return PersonalEngine(predictor, people, annotation, scorers, settings)
 
 
 def to_reference(placed: Placed, positions: np.ndarray, *, ends: bool = False) -> np.ndarray:
