@@ -68,11 +68,12 @@ def test_genotypes_put_alleles_on_haplotypes(tmp_path: Path, genome: Genome) -> 
         line(40, None, None, "0/1"), line(50, None, None, "./."), line(60, None, None, "0/0"),
         line(70, None, None, "1"), line(80, None, None, ".|1"), line(90, None, None, "./1"),
         line(100, None, None, "0/1/1"), line(110, None, "<DEL>", "0|1"),
+        line(120, None, None, "0|1").replace("GT:PS", "PS").replace("0|1:.", "."),
     )  # fmt: skip
     assert ids == [name(10, 1), name(30, 1), name(70, 1), name(20, 2), name(30, 2), name(80, 2)]
     assert sorted(rejected) == [
         (39, "unphased"), (49, "missing_genotype"), (59, "not_carried"), (89, "unphased"), (99, "ploidy"),
-        (109, "no_length"),
+        (109, "no_length"), (119, "missing_genotype"),
     ]  # fmt: skip
     assert edits.select("start", "haplotype").rows() == [(9, 1), (29, 1), (69, 1), (19, 2), (29, 2), (79, 2)]
 

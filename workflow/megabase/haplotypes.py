@@ -113,7 +113,7 @@ def read_genotypes(vcf: str | Path, sample: str) -> pl.DataFrame:
 
 
 def _genotype(number: int, record: Any, declared: bool) -> tuple:
-    found = record.genotypes[0] if record.genotypes else [-1, False]
+    found = record.genotypes[0] if "GT" in (record.FORMAT or ()) else [-1, False]
     alleles, phased = found[:-1], bool(found[-1])
     phase_set = None
     if declared and phased and len(alleles) == 2 and alleles[0] != alleles[1]:
