@@ -36,14 +36,12 @@ class PersonalChromosome:
         self._starts, self._sizes, self._shifts = starts, sizes, shifts  # shifts[i]: before edit i
         self._first = starts + shifts[:-1]
         self._last = self._first + sizes
-        self.known = frozenset(edits)
+        self.known = {edit: i for i, edit in enumerate(edits)}
 
     def start_of(self, edit: Edit) -> int:
         """Personal position of the first base that an edit replaces, or put there if it was made."""
-        if edit not in self.known:
-            return int(self.places(edit.start))
-        at = bisect_left([(e.start, e.end) for e in self.edits], (edit.start, edit.end))
-        return int(self._first[at])
+        at = self.known.get(edit)
+        return int(self.places(edit.start) if at is None else self._first[at])
 
     def places(self, positions: np.ndarray | int) -> np.ndarray:
         """Personal positions of bases of the genome; a lost base is the next one that is there."""
