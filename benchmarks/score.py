@@ -22,6 +22,7 @@ import torch
 
 from megabase.memory import keep_large_blocks
 from megabase.model import AlphaGenome, Sizes
+from megabase.model.flops import forward_flop, read_flop
 from megabase.predictors.alphagenome import AlphaGenomePredictor
 from megabase.scoring.annotation import Annotation, GeneModel
 from megabase.scoring.engine import Engine
@@ -94,8 +95,8 @@ def random_model(window: int, device: str) -> AlphaGenomePredictor:
              "strand_partner": i} for i in range(HUMAN[o])]
         for o in OUTPUTS
     }  # fmt: skip
-    info = {"name": "random", "window": window, "organisms": ["human", "mouse"],
-            "tracks": {name: {o.value: rows for o, rows in tracks.items()} for name in ("human", "mouse")}}  # fmt: skip
+    organisms = {name: {o.value: rows for o, rows in tracks.items()} for name in ("human", "mouse")}
+    info = {"name": "random", "window": window, "organisms": list(organisms), "tracks": organisms}
     predictor = AlphaGenomePredictor(model.to(device), info, device)
     model.keep_constants()
     return predictor
@@ -119,40 +120,49 @@ def some_variants(genome: RandomGenome, count: int, start: int, span: int, indel
 
 
 def run(
-    args: argparse.Namespace, predictor, genome, annotation, variants, scorers: Sequence[Scorer], name: str
-):
+    args: argparse.Namespace,
+    predictor: AlphaGenomePredictor,
+    genome: RandomGenome,
+    annotation: Annotation,
+    variants: Sequence[Variant],
+    scorers: Sequence[Scorer],
+    name: str,
+) -> None:
     """Time the placements and, in turns with them, whole passes; print a row each."""
     common = {"window": args.length, "batch_size": args.batch, "cache": args.cache, "tile": args.tile}
-    whole = Engine(predictor, genome, annotation, scorers,
-                   SimpleNamespace(**common | {"batch_size": 2}, placement="centered", whole_windows=True))  # fmt: skip
+
+    def engine_of(placement: str, **more: bool) -> Engine:
+        settings = SimpleNamespace(**common, placement=placement, **more)
+        return Engine(predictor, genome, annotation, scorers, settings)
+
+    whole = engine_of("centered", whole_windows=True)
     sample = variants[:: max(1, len(variants) // args.whole)][: args.whole]
     whole.score(sample[:1])  # warm up
+    sizes, outputs = predictor.model.sizes, {o for s in scorers for o in s.needs}
+    twice = 2 * forward_flop(sizes, args.length, outputs, sites=64)
     for placement in args.placement:
-        plain, ratio_rows = [], []
         half = len(sample) // 2
-        plain += _timed(whole, sample[:half])
-        engine = Engine(predictor, genome, annotation, scorers,
-                        SimpleNamespace(**common, placement=placement, whole_windows=False))  # fmt: skip
-        start = time.perf_counter()
-        engine.score(variants)
-        seconds = (time.perf_counter() - start) / len(variants)
+        plain = _timed(whole, sample[:half])
+        engine = engine_of(placement)
+        (seconds,) = _timed(engine, variants, together=True)
         plain += _timed(whole, sample[half:])
-        (member,) = engine.members
-        sizes = predictor.model.sizes
-        flop = read_flop(sizes, args.length, member.work) / len(variants)
-        twice = 2 * forward_flop(sizes, args.length, {o for s in scorers for o in s.needs}, sites=64)
-        ratio_rows = [name, placement, f"{statistics.median(plain):.2f}", f"{seconds:.2f}",
-                      f"{statistics.median(plain) / seconds:.1f}",
-                      f"{min(plain) / seconds:.1f} to {max(plain) / seconds:.1f}",
-                      f"{twice / 1e12:.1f}", f"{flop / 1e12:.2f}", f"{twice / flop:.1f}"]  # fmt: skip
-        print("| " + " | ".join(ratio_rows) + " |", flush=True)
+        seconds /= len(variants)
+        flop = read_flop(sizes, args.length, engine.members[0].work) / len(variants)
+        row = [name, placement, f"{statistics.median(plain):.2f}", f"{seconds:.2f}",
+               f"{statistics.median(plain) / seconds:.1f} ({min(plain) / seconds:.1f} to "
+               f"{max(plain) / seconds:.1f})", f"{twice / 1e12:.2f}", f"{flop / 1e12:.3f}",
+               f"{twice / flop:.1f}"]  # fmt: skip
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
-def _timed(engine: Engine, variants: Sequence[Variant]) -> list[float]:
+def _timed(engine: Engine, variants: Sequence[Variant], *, together: bool = False) -> list[float]:
+    """Seconds of each variant, or of all together."""
     found = []
-    for variant in variants:
+    for some in [variants] if together else [[v] for v in variants]:
         start = time.perf_counter()
-        engine.score([variant])
+        engine.score(some)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         found.append(time.perf_counter() - start)
     return found
 
@@ -181,10 +191,9 @@ if __name__ == "__main__":
     variants = some_variants(genome, args.variants, args.length, args.span, args.indels)
     predictor = random_model(args.length, args.device)
     print(json.dumps(vars(args)))
-    print(
-        "| scorers | placement | two whole passes, s | engine, s a variant | ratio | range | encoder passes a variant |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    columns = ["scorers", "placement", "two whole passes, s", "engine, s a variant", "ratio (range)",
+               "two passes, TFLOP", "engine, TFLOP", "ratio of TFLOP"]  # fmt: skip
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in args.scorers:
         chosen = [s for s in RECOMMENDED.values() if SETS[name](s)]
         run(args, predictor, genome, annotation, variants, chosen, name)

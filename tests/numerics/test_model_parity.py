@@ -6,18 +6,14 @@ Needs about 7 GB and half a minute.
 
 from __future__ import annotations
 
-import json
 import resource
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from megabase.model import AlphaGenome, Sizes, from_haiku
-from megabase.model.checkpoint import load_tensors
+from megabase.model import AlphaGenome
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS
 
@@ -43,37 +39,10 @@ BFLOAT16 = {
 MAX_GIGABYTES = 10
 
 
-def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter by its published name."""
-    generator = np.random.Generator(np.random.Philox(key=zlib.crc32(f"public:{name}".encode())))
-    x = generator.standard_normal(shape, dtype=np.float32)
-    last = name.rsplit("/", 1)[-1]
-    if last == "w":
-        fan_in = shape[0] * shape[1] if name.endswith("conv1_d/w") else shape[-2]
-        return np.float32(0.05 if "/head/" in name else 1) * x / np.float32(np.sqrt(fan_in))
-    if last == "var_ema":
-        return 1 + np.float32(0.25) * np.abs(x)
-    return (1 if last in ("scale", "residual_scale") else 0) + np.float32(0.1) * x
-
-
 @pytest.fixture(scope="module")
 def reference(references: Path) -> dict[str, np.ndarray]:
     with np.load(references / "alphagenome_forward.npz") as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-@pytest.fixture(scope="module")
-def model(facts: Path) -> Iterator[AlphaGenome]:
-    tree = json.loads((facts / "alphagenome_param_tree.json").read_text())
-    params, state = ({k: draw(k, tuple(v)) for k, v in tree[part].items()} for part in ("params", "state"))
-    tensors = from_haiku(params, state)
-    with torch.device("meta"):
-        model = AlphaGenome(Sizes.preset("alphagenome"), seed=None)
-    for name, value in model.named_buffers():
-        if name.startswith("track_means."):
-            tensors[name] = torch.ones(value.shape)
-    load_tensors(model, tensors, "parameters by rule")
-    yield model.eval()
 
 
 def select(name: str, value: np.ndarray, length: int) -> np.ndarray:

@@ -90,9 +90,8 @@ def test_arrays_are_as_agreed(world, index):
     )
     assert len(info["words"]) == 4
     before = np.abs(arrays["ref/dnase"] - arrays["alt/dnase"]).max(1).nonzero()[0]
-    assert (
-        before.min() >= variant.position - info["window"]["start"] - 40
-    )  # nothing changes far to the left of the variant
+    offset = variant.position - info["window"]["start"]
+    assert before.min() >= offset - 40  # nothing changes far to the left of the variant
 
 
 def test_alt_lies_on_the_positions_of_ref(world):
