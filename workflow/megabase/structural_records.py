@@ -126,23 +126,17 @@ def _upper(alt: str) -> str:
 
 
 def check_structural(
-    chrom: str, position: int, ref: str, alt: str, genome: Genome, longest: int, max_allele: int
+    chrom: str, ref: str, found: Event | Breakend, genome: Genome, longest: int, max_allele: int
 ) -> tuple[str, str] | None:
     """(reason, detail) why a structural allele cannot be scored, beyond its REF; None if it can.
 
     longest: most bases of an event. max_allele: most bases beside a breakend.
     """
-    found = parse_structural(position, alt)
-    if found is None:
-        return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
     if isinstance(found, Event):
         if found.end > genome.lengths[chrom]:
             return "off_the_end", f"{chrom} has {genome.lengths[chrom]} bp, the event ends at {found.end}"
-        if found.end - position > longest:
-            return (
-                "allele_too_long",
-                f"{found.end - position} bp with the base before, the limit is {longest}",
-            )
+        if found.end - found.start >= longest:  # the base before it must fit, too
+            return "allele_too_long", f"{found.end - found.start} bp, the limit is {longest - 1}"
         return None
     if not set(found.bases) <= set(ALPHABET) and found.bases != ref:
         return "non_acgt", f"bases {found.bases[:60]} of the breakend: wanted A, C, G, T only"

@@ -210,10 +210,10 @@ def check_variant(
     if alt == "*":
         return "star_allele", "the allele is missing because of a deletion upstream"
     if is_structural(alt):
+        if (event := parse_structural(variant.position, alt)) is None:
+            return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
         problem = _check_ref(variant, genome)
-        return problem or check_structural(
-            variant.chrom, variant.position, ref, alt, genome, fitting, max_allele
-        )
+        return problem or check_structural(variant.chrom, ref, event, genome, fitting, max_allele)
     if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
         return "non_acgt", f"REF {ref[:60]}, ALT {alt[:60]}: wanted A, C, G, T only"
     if ref == alt:
