@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome
@@ -12,6 +13,7 @@ from megabase.alignment import alternate_sites
 from megabase.predictors.strands import BothStrands
 from megabase.scoring.engine import Engine
 from megabase.scoring.formulas import LFC_PSEUDOCOUNT
+from megabase.scoring.mutagenesis import mutate
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.sequence import decode
 from megabase.structural import allele_alignment
@@ -121,3 +123,22 @@ def test_sites_are_read_where_one_variant_puts_them() -> None:
 def test_a_variant_that_does_not_fit_the_window_is_refused(genome, engine) -> None:
     with pytest.raises(ValueError, match="<DEL:END=12000> does not begin in chr1"):
         engine.score([event(genome, 999, "<DEL:END=12000>")])
+
+
+def test_substitutions_of_an_allele_are_compared_on_its_own_sequence(genome, engine) -> None:
+    """In-silico mutagenesis of REF does not depend on which variant of the place is explained."""
+    base = decode(genome.codes("chr1", 10_600, 10_601))
+    other = "ACGT"["TGCA".index(base)]
+    found = []
+    for alt in (other, base + "ACGTACG"):
+        (case,), codes = engine.cases([Variant("chr1", 10_600, base, alt)])
+        start = case.start
+        span = (10_500 - start, 10_503 - start)  # in an exon
+        found.append(
+            mutate(
+                engine, RECOMMENDED["rna_seq"], 0, "plus", case, codes[case.ref_index], span, Variant,
+                on_alternate=False,
+            )
+        )  # fmt: skip
+    assert np.abs(found[0]).max() > 1e-6
+    np.testing.assert_allclose(found[1], found[0], atol=2e-6)

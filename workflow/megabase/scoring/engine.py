@@ -9,7 +9,7 @@ depends on nothing but its window, the genes and the model. Source: AlphaGenome 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ Predictions = dict[OutputType, dict[str, Tensor]]
 class Case:
     """One variant in its window: `*_index` are rows of the batch, `overlaps` the genes at the variant.
 
-    starting: genes with a start site in the window. alignment: from REF's positions to ALT's.
+    starting: genes with a start site in the window. alignment: from REF's positions to ALT's. partners: by
+    output type the channels of the other strand, int64 [P].
     """
 
     variant: Any
@@ -51,15 +52,17 @@ class Case:
     starting: list[GeneModel] = field(default_factory=list)
     overlaps: list[GeneModel] = field(default_factory=list)
     junctions: tuple[Tensor, Tensor, Tensor] | None = None  # REF, ALT [K, K, 2B] and REF positions [4, K]
+    partners: Mapping[OutputType, Tensor] = field(default_factory=dict)
 
     @property
     def offset(self) -> int:
         """First base of the variant within the window."""
         return self.variant.position - self.start
 
-    def align(self, alt: Tensor) -> Tensor:
-        """ALT predictions [S, ...] on the positions of REF."""
-        return self.alignment.align(torch.arange(len(alt)), lambda at: alt[at.to(alt.device)])
+    def align(self, alt: Tensor, output: OutputType | None = None) -> Tensor:
+        """ALT predictions [S, P] on the positions of REF; of an output type, turned bases on their strand."""
+        partners = self.partners.get(output) if output is not None else None
+        return self.alignment.align(torch.arange(len(alt)), lambda at: alt[at.to(alt.device)], partners)
 
 
 class Engine:
@@ -91,8 +94,8 @@ class Engine:
         self.organism = genome.organism
         self.tracks = predictor.tracks(self.organism)
         strands = {s.name: _strands(scorer_tracks(s, self.tracks)) for s in scorers}
-        partners = {o: _strand_partners(o, rows) for o, rows in self.tracks.items()}
-        self._rows = RowMaker(strands, settings.window, partners)
+        self._partners = {o: _strand_partners(o, rows) for o, rows in self.tracks.items()}
+        self._rows = RowMaker(strands, settings.window, self._partners)
         wanted = {o for s in scorers for o in s.needs} - {OutputType.SPLICE_JUNCTIONS}
         self._outputs = [o for o in OutputType if o in wanted]
         self.with_junctions = any(s.part is Part.JUNCTIONS for s in scorers)
@@ -153,7 +156,8 @@ class Engine:
             start = self._start(variant)
             pair = self._alleles.allele_pieces(self.genome, variant, start, window)
             places = [index.setdefault(pieces, len(index)) for pieces in pair]
-            case = Case(variant, start, *places, self._alleles.allele_alignment(variant, start, window))
+            alignment = self._alleles.allele_alignment(variant, start, window)
+            case = Case(variant, start, *places, alignment, partners=self._partners)
             if self.annotation is not None:
                 case.starting = self.annotation.starting_in(variant.chrom, start, start + window)
                 case.overlaps = self.annotation.overlapping(variant.chrom, *reference_span(variant))
