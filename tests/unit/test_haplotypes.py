@@ -87,6 +87,22 @@ def test_structural_alleles_are_left_out_and_many_alleles_parted(tmp_path: Path,
     assert rejected == [(19, "not_on_haplotype")]
 
 
+def test_deletions_told_by_their_end_are_on_haplotypes(tmp_path: Path, genome: Genome) -> None:
+    lines = line(20, None, None, "1|1"), line(30, "N", "<DEL>", "1|0").replace("\t.\tGT", "\tEND=50\tGT")
+    ids, rejected, edits = placed(tmp_path, genome, *lines, line(40, None, None, "1|1"))
+    wanted = f"chr1:30:{CHR1[29]}:<DEL:END=50>@1"
+    assert ids == [name(20, 1), wanted, name(20, 2), name(40, 2)] and rejected == [(39, "overlap")]
+    haplotypes = Haplotypes(genome, edits)
+    symbolic, written = Variant.parse(wanted), Variant("chr1", 29, CHR1[29:50], CHR1[29], 1)
+    found, other = haplotypes.place(symbolic), haplotypes.place(written)
+    assert found.has and (found.position, found.ref, found.alt) == (29, written.ref, written.alt)
+    pieces = [haplotypes.allele_pieces(haplotypes, one, 0, 80) for one in (found, other)]
+    assert pieces[0] == pieces[1]
+    assert haplotypes.allele_alignment(found, 0, 80) == haplotypes.allele_alignment(other, 0, 80)
+    with pytest.raises(ValueError, match="wanted a sequence or a deletion"):
+        haplotypes.place(Variant("chr1", 29, CHR1[29], "<INV:END=50>", 1))
+
+
 def test_unphased_alleles_may_be_scored_on_both(tmp_path: Path, genome: Genome) -> None:
     lines = line(10, None, None, "0/1"), line(12, None, None, "1|0")
     ids, rejected, edits = placed(tmp_path, genome, *lines, unphased="both")

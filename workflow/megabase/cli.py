@@ -305,6 +305,7 @@ def list_haplotypes(
     output: Output,
     settings: Settings,
     max_allele: Annotated[int, typer.Option(help="longer alleles are left out")] = 1000,
+    window: Annotated[int, typer.Option(help="longer deletions are left out; 0: max-allele")] = 0,
 ) -> None:
     """List the alleles that make a sample's two haplotypes."""
     from megabase import haplotypes
@@ -314,7 +315,7 @@ def list_haplotypes(
         raise ValueError("settings: no sample; wanted the name of one of the VCF")
     haplotypes.list_haplotypes(
         vcf, folder_of(genome), output, sample=given.sample, unphased=given.unphased, max_allele=max_allele,
-        config_hash=given.hash(),
+        window=window or None, config_hash=given.hash(),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from megabase.files import FileError, Stamp, hash_inputs, write_table
 from megabase.genome import Genome, some_of
 from megabase.logs import LOGGER
 from megabase.sequence import decode
-from megabase.structural import is_structural
+from megabase.structural import is_structural, parse_structural
 
 EDIT_SCHEMA = {
     "chrom": pl.String, "haplotype": pl.Int64, "phase_set": pl.String, "start": pl.Int64, "end": pl.Int64,
@@ -29,16 +29,22 @@ GENOTYPE_SCHEMA = {
     "phase_set": pl.String,
 }  # fmt: skip
 REASONS = ("not_carried", "missing_genotype", "unphased", "ploidy", "not_on_haplotype", "overlap")
+_DELETION = "<DEL:"
 WHOLE = "<HAP:END={}>"  # ALT of a region's row: all alleles of the haplotype
 _DETAILS = {
     "not_carried": "the sample's genotype does not have this allele",
     "missing_genotype": "the sample's genotype is missing",
     "unphased": "heterozygous and not phased, so it is not known on which haplotype it lies",
     "ploidy": "the sample's genotype has more than two alleles",
-    "not_on_haplotype": "structural alleles are not put on haplotypes; score them in a set of their own",
+    "not_on_haplotype": "of structural alleles only deletions are put on haplotypes; score it in another set",
 }
 Unphased = Literal["reject", "both"]
 Rows = tuple[pl.DataFrame, pl.DataFrame]
+
+
+def is_deletion(alt: str) -> bool:
+    """Whether an ALT is that of a deletion told by its end."""
+    return alt.startswith(_DELETION)
 
 
 def is_whole(alt: str) -> bool:
@@ -56,7 +62,15 @@ class Edit:
 
     @classmethod
     def of(cls, position: int, ref: str, alt: str) -> Edit:
-        """The edit of an allele at the 0-based `position`; shared first bases go before shared last ones."""
+        """The edit of an allele at the 0-based `position`; shared first bases go before shared last ones.
+
+        `alt` is a sequence, or a deletion told by its end.
+        """
+        if is_structural(alt):
+            event = parse_structural(position, alt)
+            if not is_deletion(alt) or event is None:
+                raise ValueError(f"{alt}: not of a haplotype, wanted a sequence or a deletion")
+            return cls(event.start, event.end, "")
         left = next(
             (i for i, (a, b) in enumerate(zip(ref, alt, strict=False)) if a != b), min(len(ref), len(alt))
         )
@@ -165,7 +179,7 @@ def _problem(unphased: Unphased) -> pl.Expr:
     """Why a carried allele has no place on a haplotype, or null."""
     one, two, allele = pl.col("first"), pl.col("second"), pl.col("allele")
     has = pl.any_horizontal(one == allele, two == allele)
-    structural = pl.col("alt").map_elements(is_structural, return_dtype=pl.Boolean)
+    structural = pl.col("alt").str.contains(r"[<\[\].]") & ~pl.col("alt").str.starts_with(_DELETION)
     problem = pl.when(pl.col("ploidy") > 2).then(pl.lit("ploidy"))
     problem = problem.when(~has & (pl.max_horizontal(one, two) < 0)).then(pl.lit("missing_genotype"))
     problem = problem.when(~has).then(pl.lit("not_carried")).when(structural).then(pl.lit("not_on_haplotype"))
@@ -255,12 +269,13 @@ def list_haplotypes(
     sample: str,
     unphased: Unphased = "reject",
     max_allele: int,
+    window: int | None = None,
     config_hash: str = "",
 ) -> pl.DataFrame:
     """Write the table (kind `haplotypes`) of the edits that make a sample's two haplotypes; returns it."""
     from megabase.variants import read_variants
 
-    parts = read_variants(vcf, Genome.open(genome), max_allele=max_allele)
+    parts = read_variants(vcf, Genome.open(genome), max_allele=max_allele, window=window)
     _, _, edits = on_haplotypes(parts, vcf, sample, unphased)
     write_table(
         edits, output, Stamp("haplotypes", config_hash, hash_inputs([vcf, Path(genome) / "sequence.json"]))

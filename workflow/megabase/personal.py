@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megabase.alleles import Piece, Pieces, codes_of, cut, joined
-from megabase.haplotypes import Edit, is_whole
+from megabase.haplotypes import Edit, is_deletion, is_whole
+from megabase.sequence import decode
 from megabase.structural import align_edits
 
 if TYPE_CHECKING:
@@ -165,10 +166,12 @@ class Haplotypes:
             return Placed(
                 variant.chrom, variant.interval.center, variant.ref, "<HAP>", variant, personal, name
             )
-        edit = Edit.of(variant.position, variant.ref, variant.alt)
+        edit, ref, alt = Edit.of(variant.position, variant.ref, variant.alt), variant.ref, variant.alt
+        if is_deletion(alt):
+            ref, alt = decode(self.genome.codes(variant.chrom, variant.position, edit.end)), ref
         start = personal.start_of(edit)
         position = start - (edit.start - variant.position)
-        return Placed(name, position, variant.ref, variant.alt, variant, personal, name, edit, start)
+        return Placed(name, position, ref, alt, variant, personal, name, edit, start)
 
     def allele_pieces(self, genome: Any, placed: Placed, start: int, length: int) -> tuple[Pieces, Pieces]:
         """Pieces of both alleles of a window of `length` bases that begins at `start`: (REF, ALT).

@@ -43,9 +43,10 @@ rule list_haplotypes:
     params:
         settings=plan.variant_settings,
         max_allele=settings.scoring.max_allele,
+        window=plan.variant_window,
     shell:
         "megabase list-haplotypes {input.vcf:q} --genome {input.genome:q} --settings {params.settings:q} "
-        "--max-allele {params.max_allele} -o {output.haplotypes:q} &> {log:q}"
+        "--max-allele {params.max_allele} --window {params.window} -o {output.haplotypes:q} &> {log:q}"
 
 
 rule score_variants:
