@@ -9,6 +9,8 @@
 #   results/evaluation/{model}/{organism}.tsv                  track evaluation on held-out windows
 #   results/uncertainty/{model}/{organism}.tsv                 spread of a model, calibrated on held-out windows
 #   results/scores/{variants}/{model}/                         scores of a variant set
+#   results/intervals/{intervals}/{model}/                     scores of genes in intervals
+#   results/enhancers/{enhancers}/{model}.parquet              scores of element-gene pairs
 #   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result
 #   results/ablations/{ablation}.tsv                           what one thing less is worth
 #   results/report/index.html                                  the page that a person reads
@@ -38,6 +40,7 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/regions.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/ablate.smk"
 include: "workflow/rules/report.smk"

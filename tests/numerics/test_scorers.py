@@ -109,3 +109,14 @@ def test_junctions(arrays):
     assert before.spans[:, 0].tolist() == arrays["junction/start"].tolist()
     assert before.spans[:, 1].tolist() == arrays["junction/end"].tolist()
     _close(formulas.junction_score(before.values, after.values), arrays["junction/abs_delta"])
+
+
+def test_every_reference_is_compared(arrays):
+    """Families of arrays that a test of this file or of test_functions.py reads; a new one must be added."""
+    inputs = {"ref", "alt", "interval_start", "gene_mask"}
+    scored = {"variant", "aligned_alt", "span", "bins", "gene_lfc", "gene_active", "gene_splicing"}
+    scored |= {name.upper() for name in formulas.AGGREGATIONS}
+    parts = {"contact", "pas", "junction", "loss", "scaling", "rc"}
+    for name in arrays.files:
+        family, last = name.split("/")[0], name.split("/")[-1]
+        assert name in inputs or family in parts or (family in VARIANTS and last in scored), name

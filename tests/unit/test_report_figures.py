@@ -13,15 +13,14 @@ from test_report_page import make_config, make_results
 from megabase.config import ScoringSettings
 from megabase.files import Stamp, write_json
 from megabase.locus import rows_of_genes, thin, track_label
+from megabase.logos import logo_heights, substitution_effects
 from megabase.report.blocks import count, number, plural, with_interval
 from megabase.report.explanation import Explanation
 from megabase.report.figures_benchmark import benchmark_label, best_rows, chance, row_label
 from megabase.report.figures_locus import (
     contact_panels,
     locus_figure,
-    logo_heights,
     mutagenesis_figure,
-    substitution_effects,
     zoom_figure,
 )
 from megabase.report.figures_tracks import (

@@ -47,6 +47,9 @@ def test_custom_grammar():
     assert parse_scorer("rna_seq:center:none:active_mean").width is None
     gene = parse_scorer("cage:gene:lfc")
     assert gene.signed and gene.has_genes and gene.part == RECOMMENDED["rna_seq"].part
+    assert gene.width is None and parse_scorer("cage:gene:lfc:none").width is None
+    near = parse_scorer("splice_sites:gene:splicing:101")
+    assert (near.part, near.width, near.signed) == (RECOMMENDED["splice_sites"].part, 101, False)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,8 @@ def test_custom_grammar():
         ("chip_tf:gene:lfc", "needs a 1-bp output type"),
         ("rna_seq:gene:lfcs", "nearest name: lfc"),
         ("rna_seq:middle:501", "wanted output_type:center:width"),
+        ("splice_sites:gene:splicing:0", "wanted a number of bases"),
+        ("splice_sites:gene:splicing:101:max", "wanted output_type:center:width"),
     ],
 )
 def test_errors_name_what_was_wanted(text, message):

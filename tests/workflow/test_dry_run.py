@@ -65,6 +65,29 @@ def test_a_model_asked_in_another_window(shell, checkout: Path) -> None:
         assert all("results/models/student-seed0/model.json" in line for line in used)
 
 
+def test_intervals_and_enhancers_are_scored_when_they_are_named(shell, checkout: Path) -> None:
+    """Each with the model, window and places that its section names; the report asks for neither."""
+    (checkout / "pairs.tsv").write_text("chrom\tstart\tend\tgene\tbiosample\n")
+    options = (
+        "'intervals={all: {genome: alpha, window: 8192}}' "
+        "'enhancers={e2g: {genome: alpha, pairs: pairs.tsv}}'"
+    )
+    targets = "results/intervals/all/student-seed0 results/enhancers/e2g/student-seed0@4096.parquet"
+    result = shell(f"snakemake -n -p {targets} --config {options}")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    jobs = _jobs(text)
+    assert jobs["score_intervals"] == jobs["score_enhancers"] == 1 and "score_variants" not in jobs
+    (intervals,) = (line for line in text.splitlines() if "megabase score-intervals" in line)
+    (enhancers,) = (line for line in text.splitlines() if "megabase score-enhancers" in line)
+    assert (
+        "--regions= " in intervals and '"window":8192' in intervals and '"scorers":["rna_seq"]' in intervals
+    )
+    assert "pairs.tsv" in enhancers and '"window":4096' in enhancers and '"sigma":300.0' in enhancers
+    everything = _jobs(shell(f"snakemake -n --config {options}").stdout)
+    assert "score_intervals" not in everything and "score_enhancers" not in everything
+
+
 @pytest.mark.parametrize("name", ["human_tiny", "yeast"])
 def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
     result = shell(f"snakemake -n --configfile config/{name}.yaml --config data={real_data}")

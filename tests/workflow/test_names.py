@@ -25,6 +25,8 @@ BESIDE_RULES = {
     "plan-sources",
     "estimate-cost",
     "query-scores",
+    "explain",
+    "mutagenize",
     "import-checkpoint",
     "predict",
     "document-config",
@@ -124,6 +126,8 @@ def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> 
         "calibrate_spread",
         "score_variants",
         "explain_variant",
+        "score_intervals",
+        "score_enhancers",
     }
 
 

@@ -20,6 +20,7 @@ DRY = {  # what is added to a command whose full run takes minutes, or needs its
 }
 NEEDS_RESULTS = {  # their own words when there are no results yet
     "megabase query-scores": "results/scores/mine/student-seed0",
+    "megabase explain": "results/scores/mine/student-seed0",
     "snakemake --report": "index.html",
 }
 VCF = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t100\t.\tA\tC\t.\t.\t.\n"

@@ -34,6 +34,7 @@ from megabase.options import (
     Processes,
     Regions,
     Scheme,
+    Scoring,
     Seed,
     Settings,
     TracksManifest,
@@ -373,7 +374,7 @@ def explain_variant(
     output: Output,
     genes: GenesFolder = "",
     store: Annotated[str, typer.Option(help="training store with observed tracks; empty: none")] = "",
-    scoring: Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `scoring`")] = "",
+    scoring: Scoring = "",
     settings: Settings = "",
     variant: Annotated[str, typer.Option(help="variant to explain; empty: that of the largest effect")] = "",
     device: Device = "",
@@ -386,6 +387,50 @@ def explain_variant(
         scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
         config.parse_settings(config.ScoringSettings, scoring), given, variant=variant or None,
         device=prepared_device(device),
+    )  # fmt: skip
+
+
+@app.command()
+def score_intervals(
+    model: Model,
+    genome: GenomeFolder,
+    genes: Annotated[Path, typer.Option(help="folder made by prepare-genes")],
+    output: Output,
+    regions: Annotated[
+        str, typer.Option(help="BED, or list of gene ids or names, one a line; empty: every gene")
+    ] = "",
+    settings: Settings = "",
+    scoring: Scoring = "",
+    device: Device = "",
+) -> None:
+    """Score genes in windows around intervals: mean or sum of a track over exons, without a variant."""
+    from megabase.scoring import intervals
+
+    given = begin("score-intervals", config.IntervalScoring, settings)
+    intervals.score_intervals(
+        optional(regions), folder_of(model), folder_of(genome), genes, output, given,
+        config.parse_settings(config.ScoringSettings, scoring), device=prepared_device(device),
+    )  # fmt: skip
+
+
+@app.command()
+def score_enhancers(
+    pairs: Annotated[Path, typer.Argument(help="table with chrom, start, end, gene, biosample")],
+    model: Model,
+    genome: GenomeFolder,
+    genes: Annotated[Path, typer.Option(help="folder made by prepare-genes")],
+    output: Output,
+    settings: Settings = "",
+    scoring: Scoring = "",
+    device: Device = "",
+) -> None:
+    """Score element-gene pairs: how much of the gradient of a gene's expression lies at the element."""
+    from megabase.scoring import enhancers
+
+    given = begin("score-enhancers", config.EnhancerScoring, settings)
+    enhancers.score_enhancers(
+        pairs, folder_of(model), folder_of(genome), genes, output, given,
+        config.parse_settings(config.ScoringSettings, scoring), device=prepared_device(device),
     )  # fmt: skip
 
 

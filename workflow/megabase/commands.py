@@ -13,12 +13,15 @@ from typing import Annotated
 import typer
 
 from megabase import logs
+from megabase.config import ScoringSettings, parse_settings
 from megabase.options import (
     Device,
     GenesFolder,
     GenomeFolder,
     Metadata,
+    Model,
     Output,
+    Scoring,
     folder_of,
     named_paths,
     optional,
@@ -77,6 +80,62 @@ def query_scores(
         query.tidy_scores(scores, output, **wanted)
     else:
         sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
+
+
+def explain(
+    scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
+    variant: Annotated[str, typer.Argument(help="chrom:position:ref:alt, position 1-based")],
+    model: Model,
+    genome: GenomeFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML page to write")],
+    genes: GenesFolder = "",
+    store: Annotated[str, typer.Option(help="training store with observed tracks; empty: none")] = "",
+    scoring: Annotated[
+        str, typer.Option(help="JSON, or a YAML file, of the section `scoring`; empty: as the scores")
+    ] = "",
+    scorer: Annotated[str, typer.Option(help="scorer to explain base by base; empty: largest effect")] = "",
+    gene: Annotated[str, typer.Option(help="gene (id or name) to explain; empty: largest effect")] = "",
+    ism_width: Annotated[int, typer.Option(help="bases of the in-silico mutagenesis")] = 128,
+    figures: Annotated[str, typer.Option(help="folder for the figures as PNGs; empty: page only")] = "",
+    device: Device = "",
+) -> None:
+    """Write one variant's page: effects by gene and tissue, both alleles' tracks, the bases that matter."""
+    from megabase.report import variant_page
+
+    logs.start("explain")
+    variant_page.explain(
+        scores, variant, folder_of(model), folder_of(genome), output, genes_folder=optional(genes),
+        store_folder=optional(store), scoring=_scoring(scoring), scorer=scorer or None, gene=gene or None,
+        ism_width=ism_width, figures=optional(figures), device=prepared_device(device),
+    )  # fmt: skip
+
+
+def mutagenize(
+    model: Model,
+    genome: GenomeFolder,
+    scorer: Annotated[str, typer.Option(help="scorer, such as dnase or dnase:center:501:diff_mean")],
+    output: Output,
+    region: Annotated[str, typer.Option(help="chrom:start-end to mutate, 1-based and closed")] = "",
+    variant: Annotated[str, typer.Option(help="or chrom:position:ref:alt: both its alleles")] = "",
+    width: Annotated[int, typer.Option(help="bases to mutate about a variant")] = 128,
+    track: Annotated[
+        list[str] | None, typer.Option(help="name, biosample or term to average; repeat; default: all")
+    ] = None,
+    gene: Annotated[str, typer.Option(help="gene (id or name) that a scorer of genes reads")] = "",
+    genes: GenesFolder = "",
+    polya_sites: Annotated[str, typer.Option(help="table of polyadenylation sites; empty: none")] = "",
+    scoring: Scoring = "",
+    device: Device = "",
+) -> None:
+    """Mutate every base of a region, or about a variant: what each contributes to a score, and a logo."""
+    from megabase.scoring import mutagenize as command
+
+    logs.start("mutagenize")
+    command.mutagenize(
+        folder_of(model), folder_of(genome), output, parse_settings(ScoringSettings, scoring), scorer=scorer,
+        region=region or None, variant=variant or None, width=width, tracks=track or (), gene=gene or None,
+        genes_folder=optional(genes), polya_sites=optional(polya_sites), device=prepared_device(device),
+    )  # fmt: skip
 
 
 def import_checkpoint(
@@ -143,6 +202,11 @@ def document_config(
     document.document_config(output)
 
 
+def _scoring(text: str) -> ScoringSettings | None:
+    """Scoring settings given, or none."""
+    return parse_settings(ScoringSettings, text) if text else None
+
+
 def _split(values: Iterable[str] | None) -> list[str] | None:
     """Names of options that may be joined by commas; None where there are none."""
     return [name.strip() for value in values or () for name in value.split(",") if name.strip()] or None
@@ -153,6 +217,8 @@ FOR_PEOPLE = (
     plan_sources,
     estimate_cost,
     query_scores,
+    explain,
+    mutagenize,
     import_checkpoint,
     predict,
     document_config,

@@ -329,6 +329,43 @@ class VariantSetSettings(Section):
         return self
 
 
+class IntervalScoring(Section):
+    """What is told of an interval."""
+
+    scorers: list[str] = Field(
+        ["rna_seq"],
+        description="`rna_seq` (mean over exons in 200,001 bases), or output_type:(mean or sum)[:width]",
+    )
+
+
+class IntervalSetSettings(IntervalScoring):
+    """One list of intervals to score, without variants."""
+
+    genome: str = Field(description="name of the genome of the intervals")
+    regions: str | None = Field(
+        None, description="path of a BED, or of a list of gene ids or names; none: every gene"
+    )
+    window: Window | None = Field(None, description="instead of scoring.window")
+
+
+class EnhancerScoring(Section):
+    """How the gradient of a gene's expression becomes the score of an element."""
+
+    gradient: Literal["input", "norm"] = Field(
+        "input", description="size at a base: of the gradient at the base that is there, or over all four"
+    )
+    sigma: float = Field(300.0, gt=0, description="bases of the Gaussian weights about the element's middle")
+    width: Positive = Field(2_400, description="bases that are weighted")
+
+
+class EnhancerSetSettings(EnhancerScoring):
+    """One table of element-gene pairs to score."""
+
+    genome: str = Field(description="name of the genome of the elements")
+    pairs: str = Field(description="path of a table with chrom, start, end, gene, biosample (TSV or Parquet)")
+    window: Window | None = Field(None, description="instead of scoring.window")
+
+
 class BenchmarkSettings(Section):
     """One variant-effect benchmark."""
 
@@ -420,7 +457,7 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations"})
+    SILENT = frozenset({"ablations", "intervals", "enhancers"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -439,6 +476,12 @@ class Config(Section):
     )
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
+    intervals: dict[str, IntervalSetSettings] = Field(
+        {}, description="lists of intervals, by name; scored by their own command only"
+    )
+    enhancers: dict[str, EnhancerSetSettings] = Field(
+        {}, description="tables of element-gene pairs, by name; scored by their own command only"
+    )
     benchmarks: dict[str, BenchmarkSettings] = Field({}, description="benchmarks to run, by name")
     ablations: dict[str, AblationSettings] = Field({}, description="ablations, by name")
     report: ReportSettings = Field(default_factory=ReportSettings, description="report page")
@@ -451,7 +494,7 @@ class Config(Section):
         for organism in self.organisms:
             if organism not in self.genomes:
                 raise ValueError(f"organisms: {organism} has no entry under genomes")
-        for group in (self.variants, self.benchmarks):
+        for group in (self.variants, self.intervals, self.enhancers, self.benchmarks):
             for name, item in group.items():
                 if item.genome not in self.genomes:
                     raise ValueError(f"{name}: genome {item.genome} has no entry under genomes")

@@ -11,6 +11,7 @@ from megabase import config, logs, memory
 
 Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
+Scoring = Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `scoring`")]
 Settings = Annotated[str, typer.Option(help="JSON, or a YAML file, of this command's section of the config")]
 Seed = Annotated[int, typer.Option(help="seed of every random draw")]
 GenomeFolder = Annotated[Path, typer.Option("--genome", help="genome folder made by prepare-genome")]

@@ -14,6 +14,7 @@ from megabase.plan import (
     genomes_folder,
     stores_folder,
 )
+from megabase.region_jobs import RegionJobs
 from megabase.spec import TRACK_OUTPUTS
 
 collect_rarely()
@@ -26,6 +27,7 @@ except FileError as error:
 
 settings = plan.settings
 ablation_jobs = AblationJobs(plan.ablations)
+region_jobs = RegionJobs(plan)
 
 
 onstart:
@@ -50,6 +52,8 @@ wildcard_constraints:
     number=r"\d+",
     variants="|".join(settings.variant_sets) or "none",
     benchmark="|".join(settings.benchmarks) or "none",
+    intervals="|".join(settings.intervals) or "none",
+    enhancers="|".join(settings.enhancers) or "none",
 
 
 def background_chunks(wildcards):

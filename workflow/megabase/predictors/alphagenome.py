@@ -15,10 +15,11 @@ from megabase.model import AlphaGenome, Embeddings, load_model
 from megabase.predictors.base import Predictions, check_request
 from megabase.predictors.windows import Windows
 from megabase.sequence import one_hot
-from megabase.spec import OutputType
+from megabase.spec import TOKEN, OutputType
 
 _SCALED = ("scaled_1bp", "scaled_128bp", "logits")  # of use to losses only
 _UNPADDED = ("positions",)  # have no channel axis
+RECOMPUTED_WINDOW = 65_536  # bases from which gradients are worth another forward pass for their memory
 Asked = Mapping[OutputType, Sequence[int]]  # channels of an organism by output type, ascending
 
 
@@ -82,6 +83,21 @@ class AlphaGenomePredictor:
             one_hot(codes), index, outputs=wanted, splice_positions=splice_positions, channels=chosen
         )
         return self._in_track_units(raw, index, organism, chosen)
+
+    def differentiable(
+        self, sequence: Tensor, organism: str, output: OutputType, channels: Sequence[int]
+    ) -> Tensor:
+        """1-bp predictions [B, S, P] in the units of the tracks of a float one-hot sequence [B, S, 4].
+
+        Gradients flow back to the sequence. channels: those of the output type to predict. Long windows
+        forget their activations and compute them again.
+        """
+        check_request(organism, self.organisms, sequence.shape[1])
+        index = torch.full((len(sequence),), self.organisms.index(organism), device=self.device)
+        chosen = self.chosen({output: channels}, organism)
+        self.model.recompute(TOKEN if sequence.shape[1] >= RECOMPUTED_WINDOW else 0)
+        raw = self.model(sequence.to(self.device), index, outputs=[output], channels=chosen)
+        return self._in_track_units(raw, index, organism, chosen)[output]["1bp"]
 
     @torch.inference_mode()
     def predict_with_junctions(

@@ -32,7 +32,7 @@ Encoder = Callable[[Tensor, int, int], Encoded]  # codes uint8 [B, n * 128], tok
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tokens [first, last) of a window that are computed together.
+    """Tokens [first, last) of a window, which a block of tokens from `start` of the window on holds.
 
     place: chromosome, phase and number of a block of the genome; None for one that is the window's own:
     at its ends, where the encoder sees zeros, and around what is not the genome's.
@@ -40,45 +40,48 @@ class Block:
 
     first: int
     last: int
+    start: int
     place: tuple[str, int, int] | None = None
 
     def seen(self, length: int) -> Span:
-        """Tokens of a window of `length` tokens that the encoder sees for the block."""
+        """Tokens of a window of `length` tokens that the encoder sees for an own block."""
         return max(self.first - ENCODER_MARGIN, 0), min(self.last + ENCODER_MARGIN, length)
 
 
 def blocks_of(pieces: Sequence[Piece], length: int) -> list[Block]:
     """Blocks of all tokens of a window of `length` tokens, in order.
 
-    A block is the genome's if all that the encoder sees for it is one piece of the genome, read forwards.
-    The window's own blocks end where those of the genome would.
+    A block is the genome's if all that the encoder sees for it is one piece of the genome, read forwards. At
+    the window's ends the genome goes on, and a part of a block serves: all but the 5 tokens that see the end,
+    which are the window's own. Own blocks between pieces end where those of the genome would.
     """
     found: list[Block] = []
     at = grid = 0
     for start, piece in placed(pieces):
         if piece.bases is not None or piece.reverse:
             continue
-        place = piece.start - start  # of the window's first base, were all of it this piece
+        end, place = start + len(piece), piece.start - start  # the window's first base, were all this piece
         phase, index = place % TOKEN, place // TOKEN
-        if start == 0:
-            grid = index
-        first = -(-start // TOKEN) + ENCODER_MARGIN
-        last = min((start + len(piece)) // TOKEN, length) - ENCODER_MARGIN
-        numbers = range(-(-(first + index) // BLOCK), (last + index) // BLOCK)
-        if len(numbers):
-            found += _own(at, numbers[0] * BLOCK - index, grid)
-            found += [
-                Block(n * BLOCK - index, (n + 1) * BLOCK - index, (piece.chrom, phase, n)) for n in numbers
-            ]
-            at, grid = found[-1].last, index
+        grid = grid if start else index
+        first, last = -(-start // TOKEN) + ENCODER_MARGIN, end // TOKEN - ENCODER_MARGIN
+        if first >= last:
+            continue
+        low = -(-(first + index) // BLOCK) if start else (first + index) // BLOCK
+        high = (last + index) // BLOCK if end < length * TOKEN else -(-(last + index) // BLOCK)
+        for number in range(low, high):
+            own = number * BLOCK - index
+            block = Block(max(own, first), min(own + BLOCK, last), own, (piece.chrom, phase, number))
+            found += [*_own(at, block.first, grid), block]
+            at, grid = block.last, index
     return [*found, *_own(at, length, grid)]
 
 
 def _own(first: int, last: int, grid: int) -> Iterator[Block]:
-    """Tokens [first, last) in blocks that end at multiples of `BLOCK` of a grid."""
+    """Tokens [first, last) in blocks that end at multiples of `BLOCK` of a grid; a window's end is one."""
     while first < last:
         end = min(((first + grid) // BLOCK + 1) * BLOCK - grid, last)
-        yield Block(first, end)
+        end = last if last - first <= ENCODER_MARGIN else end
+        yield Block(first, end, first)
         first = end
 
 
@@ -140,7 +143,7 @@ class Encodings:
             first, last = max(span[0], block.first), min(span[1], block.last)
             if first >= last:
                 continue
-            own = (first - block.first, last - block.first)
+            own = (first - block.start, last - block.start)
             skips = any(a < block.last and b > block.first for a, b in near)
             if block.place:
                 yield Part(block.place, *own, skips)

@@ -30,6 +30,11 @@ class BothStrands:
             if hasattr(predictor, name):
                 setattr(self, name, getattr(predictor, name))
 
+    @property
+    def wrapped(self) -> Any:
+        """The predictor whose predictions are averaged."""
+        return self._predictor
+
     def tracks(self, organism: str) -> dict[OutputType, list[dict]]:
         """Rows of TRACK_COLUMNS by output type, as the wrapped predictor gives them."""
         return self._predictor.tracks(organism)
@@ -102,6 +107,18 @@ class BothStrands:
         return self._means(ahead, behind, organism, options), {
             o: heads["spread"].sqrt() for o, heads in mean.items()
         }
+
+    def differentiable(
+        self, sequence: Tensor, organism: str, output: OutputType, channels: Sequence[int]
+    ) -> Tensor:
+        """As `AlphaGenomePredictor.differentiable`; every channel is read with its strand partner."""
+        rows = self.tracks(organism)[output]
+        wanted = sorted({*channels, *(rows[c]["strand_partner"] for c in channels)})
+        partners = _partners(rows, wanted)
+        ahead = self._predictor.differentiable(sequence, organism, output, wanted)
+        behind = self._predictor.differentiable(sequence.flip(1, 2), organism, output, wanted)
+        both = (ahead + _turn(output, "1bp", behind, partners)) / 2
+        return both[..., [wanted.index(c) for c in channels]]
 
     def _means(
         self,

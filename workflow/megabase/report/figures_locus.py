@@ -18,12 +18,11 @@ from megabase.locus import (
     mark_variant,
     position_axis,
 )
+from megabase.logos import logo_figure
 from megabase.report.explanation import Explanation
-from megabase.spec import ALPHABET, OutputType
+from megabase.spec import OutputType
 from megabase.style import (
     ALT_COLOUR,
-    BASE_COLOURS,
-    FAINT,
     OBSERVED_COLOUR,
     REF_COLOUR,
     new_figure,
@@ -123,68 +122,8 @@ def contact_panels(explanation: Explanation) -> list[tuple[str, np.ndarray, floa
     return [*maps, ("ALT − REF", change, float(np.nanmax(np.abs(change))) or 1.0)]
 
 
-def logo_heights(ism: np.ndarray, sequence: str) -> np.ndarray:
-    """Letter heights [W, 4]: at the reference base what the sequence gains by it, zero elsewhere."""
-    chosen = np.array([[base == letter for letter in ALPHABET] for base in sequence.upper()], dtype=bool)
-    return np.where(chosen, ism, 0.0)
-
-
-def substitution_effects(ism: np.ndarray, reference: np.ndarray) -> np.ma.MaskedArray:
-    """Effect [W, 4] of every substitution, the reference bases masked.
-
-    ism [W, 4] holds each base's score less the mean effect of the position's three substitutions, so that the
-    reference base holds minus that mean: its distance from the reference base is the effect itself.
-    """
-    baseline = np.where(reference, ism, 0.0).sum(axis=1, keepdims=True)
-    return np.ma.masked_array(ism - baseline, mask=reference)
-
-
-@styled
 def mutagenesis_figure(explanation: Explanation) -> Figure:
     """Logos of the in-silico mutagenesis of REF and of ALT, above the matrix of REF's substitutions."""
-    found = explanation.logos()
-    start, width = explanation.info["ism"]["start"], len(found[0][1])
-    figure = new_figure(max(9.0, 0.085 * width + 2.2), 1.5 * len(found) + 1.7)
-    *logos, matrix = figure.subplots(len(found) + 1, 1, sharex=True, height_ratios=[1.3] * len(found) + [1])
-    heights = [logo_heights(ism, sequence) for _, ism, sequence in found]
-    low, high = min(h.min() for h in heights), max(h.max() for h in heights)
-    for axes, (name, _, _), height in zip(logos, found, heights, strict=True):
-        _draw_logo(axes, height, start)
-        axes.set_ylabel(f"{name}\ncontribution")
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
-    _draw_matrix(figure, matrix, found[0][1], logo_heights(np.ones((width, 4)), found[0][2]) > 0, start)
-    at, length = explanation.variant["position"], len(explanation.variant["ref"])
-    for axes in (*logos, matrix):
-        axes.axvspan(
-            at - 0.5, at + length - 0.5, facecolor="none", edgecolor=ALT_COLOUR, linewidth=1.2, zorder=5
-        )
-    matrix.set_xlim(start - 0.5, start + width - 0.5)
-    position_axis(matrix, explanation.variant["chrom"])
-    return figure
-
-
-def _draw_logo(axes: Axes, heights: np.ndarray, start: int) -> None:
-    """Letters of heights [W, 4] from position `start`."""
-    import logomaker
-    import pandas as pd
-
-    table = pd.DataFrame(heights, columns=list(ALPHABET), index=range(start, start + len(heights)))
-    logomaker.Logo(table, ax=axes, color_scheme=BASE_COLOURS, show_spines=False, baseline_width=0.6)
-    axes.tick_params(labelbottom=False, bottom=False)
-
-
-def _draw_matrix(figure: Figure, axes: Axes, ism: np.ndarray, reference: np.ndarray, start: int) -> None:
-    """Substitutions as a heat map, the reference base of each position left blank."""
-    shown = substitution_effects(ism, reference)
-    limit = float(np.abs(shown).max()) if shown.count() else 1.0
-    axes.set_facecolor(FAINT)
-    image = axes.imshow(
-        shown.T, aspect="auto", cmap="PuOr_r", vmin=-limit or -1, vmax=limit or 1, interpolation="nearest",
-        extent=(start - 0.5, start + len(ism) - 0.5, 3.5, -0.5),
-    )  # fmt: skip
-    axes.set_yticks(range(4), list(ALPHABET))
-    axes.set_ylabel("substitution")
-    bar = figure.colorbar(image, ax=axes, pad=0.01)
-    bar.set_label("effect", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)
+    variant = explanation.variant
+    mark = (variant["position"], variant["position"] + len(variant["ref"]))
+    return logo_figure(explanation.logos(), explanation.info["ism"]["start"], variant["chrom"], mark)

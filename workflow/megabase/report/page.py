@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -42,9 +43,13 @@ def plot_report(results: str | Path, manifest: str | Path | None, config: Config
     """
     sections = build_sections(find_inputs(results, manifest, config), config)
     output = Path(output)
-    _write_figures(sections, output.parent / "figures")
+    subtitle = (
+        f"From the functional-genomics data of release {config.release} to a sequence-to-function model, its "
+        "scores of variants, and their benchmarks."
+    )
+    write_figures(sections, output.parent / "figures")
     with atomic_path(output) as temporary:
-        temporary.write_text(render(sections, config), encoding="utf-8")
+        temporary.write_text(render(sections, config.report.title, subtitle), encoding="utf-8")
     figures = sum(isinstance(b, Picture) for s in sections for b in s.blocks)
     LOGGER.info("report: %s, %d figures", output, figures)
 
@@ -75,7 +80,8 @@ def _rejected(inputs: Inputs) -> dict[str, pl.DataFrame]:
     return {name: read_tsv(path, "rejected") for name, path in paths.items() if path.exists()}
 
 
-def _write_figures(sections: list[PageSection], folder: Path) -> None:
+def write_figures(sections: Sequence[PageSection], folder: Path) -> None:
+    """Write every figure of the sections as a PNG of its name into a folder, which is made anew."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         for section in sections:
@@ -84,8 +90,8 @@ def _write_figures(sections: list[PageSection], folder: Path) -> None:
                     (temporary / f"{block.name}.png").write_bytes(block.data)
 
 
-def render(sections: list[PageSection], config: Config) -> str:
-    """HTML of the page."""
+def render(sections: Sequence[PageSection], title: str, subtitle: str) -> str:
+    """HTML of a page of sections: self-contained, without a script."""
     environment = Environment(
         loader=PackageLoader("megabase", "templates"),
         autoescape=True,
@@ -94,8 +100,8 @@ def render(sections: list[PageSection], config: Config) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        title=config.report.title,
-        release=config.release,
+        title=title,
+        subtitle=subtitle,
         sections=sections,
         version=f"{__version__} ({git_hash()})",
     )

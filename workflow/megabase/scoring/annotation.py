@@ -53,6 +53,7 @@ class Annotation:
         self.genes = genes
         self.has_gene_types = any(gene.gene_type == PROTEIN_CODING for gene in genes)
         self.has_polya_sites = any(len(gene.polya_sites) > 0 for gene in genes)
+        self._by_name: dict[str, list[GeneModel]] | None = None
         self._by_chrom: dict[str, tuple[list[GeneModel], np.ndarray, np.ndarray]] = {}
         for chrom in {gene.chrom for gene in genes}:
             members = [gene for gene in genes if gene.chrom == chrom]
@@ -92,6 +93,17 @@ class Annotation:
         genes, _, starts = self._by_chrom[chrom]
         near = np.flatnonzero((starts[:, 0] < end) & (starts[:, 1] >= start))
         return [genes[i] for i in near if any(start <= site < end for site in genes[i].tss)]
+
+    def find(self, name: str) -> list[GeneModel]:
+        """Genes of an id (with or without its version), or else of a name, in the order of the annotation."""
+        if self._by_name is None:
+            self._by_name = {}
+            for gene in self.genes:
+                own = {gene.gene_id, gene.gene_id.split(".")[0]}
+                for key in own | ({gene.gene_name} if gene.gene_name else set()):
+                    self._by_name.setdefault(key, []).append(gene)
+        found = self._by_name.get(name, [])
+        return [gene for gene in found if gene.gene_id == name] or found
 
     def coding(self, genes: list[GeneModel]) -> list[GeneModel]:
         """The protein-coding ones; all of them where the annotation has no gene types."""

@@ -72,30 +72,51 @@ def explain_variant(
     store_folder: shards with observed tracks, or None. variant: explain this `variant_id` instead. FileError
     if the scores have no effect to explain.
     """
-    from megabase.genome import Genes, Genome
-    from megabase.predictors.base import load_predictor
     from megabase.variants import Variant
 
-    genome = Genome.open(genome_folder)
-    annotation = Annotation.from_tables(Genes.open(genes_folder)) if genes_folder else None
-    predictor = load_predictor(model_dir, device)
     choice = choose_effect(Path(scores), variant)
     LOGGER.info("explain %s by %s", choice.variant_id, choice.scorer.name)
-    engine = Engine(predictor, genome, annotation, [choice.scorer], scoring)
+    engine = open_engine(choice, model_dir, genome_folder, genes_folder, scoring, device)
+    store = open_store(store_folder)
+    arrays, info = explain(engine, choice, Variant.parse(choice.variant_id), store, settings.ism_width)
     inputs = {
         "scores": hash_path(Path(scores) / "scores.json"),
         "model": hash_path(Path(model_dir) / "model.json"),
     }
     stamp = Stamp("explanation", settings.hash(), inputs)
-    store = None
-    if store_folder:
-        from megabase.shards import ShardStore
-
-        store = ShardStore.open(store_folder)
-    arrays, info = explain(engine, choice, Variant.parse(choice.variant_id), store, settings.ism_width)
     with atomic_path(output) as temporary:
         np.savez_compressed(temporary, **arrays)
     write_json(info, Path(output).with_suffix(".json"), stamp)
+
+
+def open_engine(
+    choice: Choice,
+    model_dir: str | Path,
+    genome_folder: str | Path,
+    genes_folder: str | Path | None,
+    scoring: ScoringSettings,
+    device: str = "cpu",
+) -> Engine:
+    """The engine of a chosen effect's scorer, as variants are scored with these settings."""
+    from megabase.genome import Genes, Genome
+    from megabase.predictors.base import load_predictor
+    from megabase.predictors.strands import BothStrands
+
+    genome = Genome.open(genome_folder)
+    annotation = Annotation.from_tables(Genes.open(genes_folder)) if genes_folder else None
+    predictor = load_predictor(model_dir, device)
+    if scoring.reverse_complement:
+        predictor = BothStrands(predictor)
+    return Engine(predictor, genome, annotation, [choice.scorer], scoring)
+
+
+def open_store(folder: str | Path | None) -> Any | None:
+    """The training store with observed tracks, if one is given."""
+    if not folder:
+        return None
+    from megabase.shards import ShardStore
+
+    return ShardStore.open(folder)
 
 
 def choose_effect(scores: Path, variant: str | None = None) -> Choice:

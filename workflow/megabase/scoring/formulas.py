@@ -74,6 +74,18 @@ def _masked_means(values: Tensor, mask: Tensor) -> Tensor:
     return weights.T @ values / weights.sum(0).unsqueeze(-1)
 
 
+def _masked_sums(values: Tensor, mask: Tensor) -> Tensor:
+    sums = mask.to(values.dtype).T @ values
+    return sums.masked_fill(~mask.any(0).unsqueeze(-1), torch.nan)
+
+
+# Summaries of one sequence over gene masks: values [S, P], bool [S, G] -> [G, P]; NaN for an empty mask.
+GENE_SUMMARIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": lambda values, mask: _masked_means(values.float(), mask),
+    "sum": lambda values, mask: _masked_sums(values.float(), mask),
+}
+
+
 def gene_log_fold_change(ref: Tensor, alt: Tensor, mask: Tensor) -> Tensor:
     """ln((mean ALT + 1e-3) / (mean REF + 1e-3)) over exons: [G, P] of [S, P], aligned [S, P], bool [S, G]."""
     means = [_masked_means(x.float(), mask) for x in (alt, ref)]

@@ -6,6 +6,8 @@ Source: AlphaGenome Methods (variant scoring) and the published scorer definitio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,14 @@ def span_mask(spans: Tensor, start: int, length: int) -> Tensor:
     edges.index_add_(0, inside[:, 0], torch.ones(len(inside), dtype=torch.int64))
     edges.index_add_(0, inside[:, 1], -torch.ones(len(inside), dtype=torch.int64))
     return edges.cumsum(0)[:length] > 0
+
+
+def gene_masks(spans: Sequence[Tensor], start: int, length: int, near: tuple[int, int]) -> Tensor:
+    """bool [S, G]: bases of each gene's genome spans int [N, 2], of them those in window positions `near`."""
+    mask = torch.stack([span_mask(s, start, length) for s in spans], -1)
+    mask[: near[0]] = False
+    mask[near[1] :] = False
+    return mask
 
 
 def select_splice_sites(scores: Tensor, limit: int, threshold: float) -> Tensor:

@@ -39,10 +39,10 @@ def genes_of(scorer: Scorer, case: Case) -> list[GeneModel]:
 
 
 def gene_spans(scorer: Scorer, gene: GeneModel, case: Case, window: int) -> list[Span]:
-    """Positions of the window that a scorer reads of a gene: exons or the whole body."""
+    """Positions of the window that a scorer reads of a gene: exons or body, within the scorer's width."""
     spans = gene.exons.tolist() if scorer.part is Part.EXONS else [(gene.start, gene.end)]
-    inside = [(max(a - case.start, 0), min(b - case.start, window)) for a, b in spans]
-    return merged(inside)
+    first, last = centre_span(case.offset, window, scorer.width)
+    return merged((max(a - case.start, first), min(b - case.start, last)) for a, b in spans)
 
 
 def polya_spans(gene: GeneModel, case: Case, window: int) -> Tensor | None:

@@ -98,6 +98,8 @@ class RowMaker:
             return self._nothing(scorer)
         spans = [gene_spans(scorer, gene, case, self._window) for gene in genes]
         positions = positions_of(merged(s for own in spans for s in own))
+        if not len(positions):  # no base of any gene is within the scorer's width
+            return Rows(torch.full((len(genes), len(self._strands[scorer.name])), torch.nan), list(genes))
         masks = [span_mask(torch.tensor(own).view(-1, 2), 0, self._window)[positions] for own in spans]
         before, after = self._aligned(scorer.output_type, case, ref, alt, positions)
         if scorer.output_type is OutputType.SPLICE_SITES:

@@ -2,8 +2,9 @@
 
 The recommended names are those of the published set: `{output_type}`, `{output_type}_active` and
 `polyadenylation`. A custom scorer is written `output_type:center:width:aggregation` (width in bases or
-`none`), `output_type:gene:lfc`, `output_type:gene:active` or `output_type:gene:splicing`. Part of the
-numerical core. Source: AlphaGenome Methods (variant scoring).
+`none`), or `output_type:gene:kind[:width]` of kind `lfc`, `active` or `splicing`, where a width leaves of
+exons or gene body only the bases around the variant. Part of the numerical core. Source: AlphaGenome
+Methods (variant scoring).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Part(StrEnum):
 class Scorer:
     """One scorer: where it reads and how it turns REF and ALT predictions into one number a track.
 
-    width: bases around the variant (centre only), None is the whole window. signed: whether the sign is the
-    direction of the effect. needs: every output type that must be predicted, the scored one first.
+    width: bases around the variant (centre and gene scores), None is the whole window. signed: whether the
+    sign is the direction of the effect. needs: every output type that must be predicted, scored one first.
     """
 
     name: str
@@ -135,11 +136,11 @@ def parse_scorer(text: str) -> Scorer:
     output = OutputType(fields[0])
     if fields[1] == "center" and len(fields) == 4:
         return _parse_centre(text, output, fields[2], fields[3])
-    if fields[1] == "gene" and len(fields) == 3:
-        return _parse_gene(text, output, fields[2])
+    if fields[1] == "gene" and len(fields) in (3, 4):
+        return _parse_gene(text, output, fields[2], fields[3] if len(fields) == 4 else "none")
     raise ValueError(
         f"scorer {text!r}: wanted output_type:center:width:aggregation "
-        "or output_type:gene:(lfc|active|splicing)"
+        "or output_type:gene:(lfc|active|splicing)[:width]"
     )
 
 
@@ -153,19 +154,26 @@ def _parse_centre(text: str, output: OutputType, width: str, aggregation: str) -
     if aggregation not in AGGREGATIONS:
         near = _nearest(aggregation, AGGREGATIONS)
         raise ValueError(f"scorer {text!r}: unknown aggregation {aggregation!r}; nearest name: {near}")
-    if width.lower() != "none" and not (width.isdecimal() and int(width) > 0):
-        raise ValueError(f"scorer {text!r}: width {width!r}; wanted a number of bases or `none`")
-    return _centre(text, output, None if width.lower() == "none" else int(width), aggregation)
+    return _centre(text, output, parse_width(text, width), aggregation)
 
 
-def _parse_gene(text: str, output: OutputType, kind: str) -> Scorer:
+def parse_width(scorer: str, text: str) -> int | None:
+    """Bases of a width as text, `none` is None; ValueError that names the scorer."""
+    if text.lower() == "none":
+        return None
+    if not (text.isdecimal() and int(text) > 0):
+        raise ValueError(f"scorer {scorer!r}: width {text!r}; wanted a number of bases or `none`")
+    return int(text)
+
+
+def _parse_gene(text: str, output: OutputType, kind: str, width: str) -> Scorer:
     if kind not in _GENE_PARTS:
         near = _nearest(kind, _GENE_PARTS)
         raise ValueError(f"scorer {text!r}: unknown gene score {kind!r}; nearest name: {near}")
     if OUTPUTS[output].resolutions[0] != 1 or OUTPUTS[output].kind is Kind.JUNCTIONS:
         raise ValueError(f"scorer {text!r}: a gene scorer needs a 1-bp output type, not {output.value}")
     part, signed = _GENE_PARTS[kind]
-    return Scorer(text, output, part, kind, signed, None, (output,))
+    return Scorer(text, output, part, kind, signed, parse_width(text, width), (output,))
 
 
 def parse_scorers(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from megabase.scoring.annotation import PROTEIN_CODING
+from megabase.scoring.scorers import Part
 from megabase.spec import OutputType
 from megabase.structural import WORDS, Event, is_structural, parse_structural, reference_span
 
@@ -66,13 +67,16 @@ def _change(variant: Any, choice: Choice, track: Mapping[str, Any]) -> str:
     what = _WHAT.get(choice.scorer.output_type, choice.scorer.output_type.value.replace("_", " "))
     if track.get("target"):
         what += f" of {track['target']}"
-    where = f" over the exons of {choice.gene_name or choice.gene_id}" if choice.gene_id else ""
+    part = "in the body" if choice.scorer.part is Part.BODY else "over the exons"
+    where = f" {part} of {choice.gene_name or choice.gene_id}" if choice.gene_id else ""
     if choice.scorer.width:
-        where = f" within {choice.scorer.width:,} bases of it"
+        where += f" within {choice.scorer.width:,} bases of it"
     cell = track.get("biosample_name") or track["name"]
     ratio = fold_change(choice)
     size = f" to {ratio:.2f} times that of REF" if ratio is not None else f" by {abs(choice.raw):.3g}"
     verb = "raises" if choice.raw > 0 else "lowers"
+    if not choice.scorer.signed:
+        verb = "changes"
     name = f"{variant.chrom}:{variant.position + 1:,} {_short(variant.ref)}>{_short(variant.alt)}"
     article = "an" if _kind(variant).startswith("i") else "a"
     return f"{name}, {article} {_kind(variant)}, {verb} predicted {what}{where} in {cell}{size}."
@@ -86,13 +90,23 @@ def _strength(choice: Choice) -> str:
     """How the effect compares with the background; a signed quantile q leaves (1 - |q|) / 2 beyond it."""
     if choice.quantile is None:
         return "The scorer is not calibrated, so how unusual this effect is was not estimated."
+    if not choice.scorer.signed:
+        many = _many((1 - choice.quantile) * choice.background)
+        return (
+            f"On this track, {many} of the {choice.background:,} common background variants change as much "
+            f"(quantile {choice.quantile:.4f})."
+        )
     number = (1 - abs(choice.quantile)) / 2 * choice.background
     side = "high" if choice.quantile > 0 else "low"
-    many = f"about {number:,.0f}" if number >= 1 else "fewer than one"
+    many = _many(number)
     return (
         f"On this track, {many} of the {choice.background:,} common background variants score as {side} or "
         f"{side}er (quantile {choice.quantile:+.4f})."
     )
+
+
+def _many(number: float) -> str:
+    return f"about {number:,.0f}" if number >= 1 else "fewer than one"
 
 
 def _nearness(gene: GeneModel, start: int, end: int) -> tuple[int, bool, int]:
