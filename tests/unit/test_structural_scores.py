@@ -11,6 +11,8 @@ from scoring_stand_ins import ToyPredictor, make_annotation, make_genome
 
 from megabase.alignment import alternate_sites
 from megabase.predictors.strands import BothStrands
+from megabase.scoring.alternate import AlternateGenome
+from megabase.scoring.controls import shift_controls
 from megabase.scoring.engine import Engine
 from megabase.scoring.formulas import LFC_PSEUDOCOUNT
 from megabase.scoring.mutagenesis import mutate
@@ -123,6 +125,13 @@ def test_sites_are_read_where_one_variant_puts_them() -> None:
 def test_a_variant_that_does_not_fit_the_window_is_refused(genome, engine) -> None:
     with pytest.raises(ValueError, match="<DEL:END=12000> does not begin in chr1"):
         engine.score([event(genome, 999, "<DEL:END=12000>")])
+
+
+def test_what_moves_or_mutates_sequences_leaves_events_alone(genome, engine) -> None:
+    inversion = event(genome, 8_499, "<INV:END=14500>")
+    assert shift_controls(engine, SimpleNamespace(scorer=RECOMMENDED["rna_seq"]), inversion) == []
+    with pytest.raises(ValueError, match="<INV:END=14500>: its ALT is no sequence in the genome"):
+        AlternateGenome(genome, inversion)
 
 
 def test_substitutions_of_an_allele_are_compared_on_its_own_sequence(genome, engine) -> None:

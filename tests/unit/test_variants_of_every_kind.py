@@ -17,6 +17,7 @@ from megabase.genes import prepare_genes
 from megabase.genome import Genome
 from megabase.haplotypes import list_haplotypes
 from megabase.model import AlphaGenome, Sizes, save_model
+from megabase.report.variant_page import explain
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.store import merge_scores
@@ -99,6 +100,8 @@ def test_structural_variants_go_all_the_way(world: tuple[Path, Genome], tmp_path
     )
     words = read_explanation(tmp_path / "e.npz")[1]["words"]
     assert "inversion of 190 bases" in words[0]
+    explain(scores, chosen, *models[:2], tmp_path / "page.html", genes_folder=models[2], ism_width=4)
+    assert "inversion of 190 bases" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def records(scores: Path) -> list[tuple]:
