@@ -2,6 +2,7 @@
 # make check-demo what a finished demo must show
 # make test       every test that is not slow
 # make test-all   every test
+# make test-cluster  the SLURM profile on a throwaway cluster on this machine (as root; installs slurm-wlm and munge)
 # make check      what .ci/run checks besides the tests: format, lint
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,7 +10,7 @@ CORES ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
-.PHONY: demo check-demo test test-all check install clean-demo
+.PHONY: demo check-demo test test-all test-cluster check install clean-demo
 
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m megabase.alone snakemake --cores $(CORES) $(DEMO_FLAGS)
@@ -20,10 +21,15 @@ check-demo: .venv/installed-test
 
 # The networks of the tests are so small that a second thread costs more than it brings.
 test: .venv/installed-test
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo" $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo and not cluster" $(TEST_FLAGS)
 
 test-all: .venv/installed-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TEST_FLAGS)
+
+# Where no cluster can be, its tests are skipped, and say why.
+test-cluster: .venv/installed-test
+	-tests/cluster/install.sh
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m cluster tests/cluster $(TEST_FLAGS)
 
 check: .venv/installed-test
 	$(BIN)/ruff check .

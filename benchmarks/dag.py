@@ -1,10 +1,12 @@
-"""Seconds that `snakemake -n` takes for the whole graph of config/alphagenome.yaml.
+"""Seconds that `snakemake -n` takes for the whole graph of config/alphagenome.yaml, or for scores in chunks.
 
     python benchmarks/dag.py --metadata human=PATH --metadata mouse=PATH
+    python benchmarks/dag.py --chunks 1000
 
-PATH is the published track metadata of an organism (docs/import.md). The manifest is the planned one, of the
-published size, and the run is in a copy of the checkout, so that nothing here is touched. Prints jobs by
-rule, and seconds of the wall clock and of the processor.
+The second plans the scores of one variant set of the demo, and all that they need. PATH is the published
+track metadata of an organism (docs/import.md). The manifest is the planned one, of the published size, and
+the run is in a copy of the checkout, so that nothing here is touched. Prints jobs by rule, and seconds of the
+wall clock and of the processor.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from megabase.options import named_paths
 from megabase.planned import plan_sources
 
 ROOT = Path(__file__).resolve().parents[1]
+SCORES = "results/scores/background/student-seed0"
+PLANNED = "resources/manifests/alphagenome.tsv"
 PARTS = ("Snakefile", "workflow", "config", "profiles", "resources", "envs")
 
 
@@ -39,7 +43,7 @@ def copy_checkout(folder: Path) -> None:
 
 def dry_run(folder: Path, options: list[str]) -> tuple[str, float, float]:
     """What `snakemake -n` printed, and its seconds of the wall clock and of the processor."""
-    command = ["snakemake", "-n", "--configfile", "config/alphagenome.yaml", *options]
+    command = ["snakemake", "-n", *options]
     variables = os.environ | {"PYTHONPATH": str(folder / "workflow")}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     found = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
@@ -61,15 +65,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--metadata", action="append", required=True, help="organism=path")
+    parser.add_argument("--metadata", action="append", default=[], help="organism=path")
+    parser.add_argument("--chunks", type=int, default=0, help="plan the scores of a set in so many chunks")
     parser.add_argument("--profile", default="", help="profile of Snakemake, such as profiles/slurm")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="megabase-dag-") as name:
         folder = Path(name)
         copy_checkout(folder)
-        config, manifest = folder / "config/alphagenome.yaml", folder / "resources/manifests/alphagenome.tsv"
-        plan_sources(config, manifest, metadata=named_paths(given.metadata))
-        text, wall, used = dry_run(folder, ["--profile", given.profile] if given.profile else [])
+        options = ["--profile", given.profile] if given.profile else []
+        if given.chunks:
+            options += [SCORES, "--set-scatter", f"variants={given.chunks}"]
+        else:
+            config, manifest = folder / "config/alphagenome.yaml", folder / PLANNED
+            plan_sources(config, manifest, metadata=named_paths(given.metadata))
+            options += ["--configfile", "config/alphagenome.yaml"]
+        text, wall, used = dry_run(folder, options)
     jobs = jobs_of(text)
     rules = sorted(((count, rule) for rule, count in jobs.items() if rule != "total"), reverse=True)
     print("| rule | jobs |\n|---|---|")

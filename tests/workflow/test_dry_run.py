@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,53 @@ def test_slurm_profile_scatters_wide_by_itself(root: Path) -> None:
     scatter = int(profile["set-scatter"].split("=")[1])
     assert profile["jobs"] > scatter > 100
     assert "set-scatter" not in yaml.safe_load((root / "profiles/default/profile.yaml").read_text())
+
+
+def test_a_thousand_chunks_are_planned_in_under_a_minute(shell) -> None:
+    """In seconds of the processor, so that other work on the machine does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = shell("snakemake -n results/scores/background/student-seed0 --set-scatter variants=1000")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert _jobs(result.stdout + result.stderr)["score_variants"] == 1000
+    assert after.ru_utime - before.ru_utime < 60
+
+
+def test_slurm_profile_gives_every_rule_memory_and_time_by_attempt(root: Path) -> None:
+    """Trainings go on from their checkpoint and get no more time; everything else gets more of both."""
+    profile = yaml.safe_load((root / "profiles/slurm/profile.v9+.yaml").read_text())
+    rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
+    names = set(re.findall(r"^rule (\w+):", rules, re.M)) | set(
+        re.findall(r"^use rule \w+ as (\w+)", rules, re.M)
+    )
+    assert set(profile["set-resources"]) == names
+    for name, given in profile["set-resources"].items():
+        assert re.fullmatch(r"attempt \* \d+", given["mem_mb"]), name
+        again = not re.match("train_|distill_", name)
+        assert isinstance(given["runtime"], str if again else int), name
+    assert profile["retries"] > 0 and profile["slurm-requeue"] and profile["rerun-incomplete"]
+    assert "slurm-array-jobs" not in profile  # docs/slurm.md
+
+
+def test_slurm_site_is_one_block(shell, checkout: Path) -> None:
+    """A partition, an account and a kind of GPU that are set there reach the jobs that they are for."""
+    path = checkout / "profiles/slurm/profile.v9+.yaml"
+    text = path.read_text()
+    site = {
+        "cpu": "slurm_partition: \"'plain'\"",
+        "gpu": "gpu: 0, gres: \"'gpu:h200:1'\", slurm_account: \"'lab'\"",
+    }
+    for name, given in site.items():
+        text, changed = re.subn(
+            rf"^  {name}: &{name} {{.*?}}", f"  {name}: &{name} {{{given}}}", text, flags=re.M
+        )
+        assert changed == 1
+    path.write_text(text)
+    result = shell(f"snakemake -n --profile profiles/slurm {TESTED_SCATTER}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = {rule: (result.stdout + result.stderr).split(f"rule {rule}:")[1].split("\n[")[0]
+            for rule in ("score_variants", "split_variants", "train_teacher")}  # fmt: skip
+    assert "gres=gpu:h200:1" in jobs["score_variants"] and "slurm_account=lab" in jobs["score_variants"]
+    assert "slurm_partition=plain" in jobs["split_variants"] and "gpu=1" in jobs["train_teacher"]
 
 
 def test_catalog_adapter_has_all_jobs(shell) -> None:

@@ -24,6 +24,7 @@ BESIDE_RULES = {
     "list-sources",
     "plan-sources",
     "estimate-cost",
+    "estimate-scoring",
     "query-scores",
     "explain",
     "mutagenize",

@@ -163,6 +163,8 @@ def test_the_estimate_is_no_setting_of_a_result(
     values = yaml.safe_load((root / "config/config.yaml").read_text())
     plain, other = Plan(values, "c.yaml"), Plan(values | {"cost": {"share": 0.5}}, "c.yaml")
     assert plain.report_settings() == other.report_settings()
+    cut = Plan(values | {"chunks": {"load_seconds": 1}}, "c.yaml")  # nor is how its jobs are cut
+    assert plain.report_settings() == cut.report_settings()
     changed = Plan(values | {"seed": 1}, "c.yaml")
     assert plain.report_settings() != changed.report_settings()
 

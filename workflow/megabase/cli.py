@@ -285,17 +285,23 @@ def split_variants(
     rejected: Annotated[Path, typer.Option(help="table to write of the records that are left out, and why")],
     settings: Settings,
     max_allele: Annotated[int, typer.Option(help="longer alleles are rejected")] = 1000,
-    window: Annotated[int, typer.Option(help="longer structural events are rejected; 0: max-allele")] = 0,
+    genes: GenesFolder = "",
+    scoring: Annotated[str, typer.Option(help="section `scoring`: the window that alleles must fit")] = "",
+    chunks_settings: Annotated[str, typer.Option("--chunks", help="section `chunks`: what costs time")] = "",
     seed: Seed = 0,
 ) -> None:
-    """Check the variants of a VCF against the genome and deal them to chunks."""
-    from megabase import variants
+    """Check the variants of a VCF against the genome and deal them to chunks of equal cost."""
+    from megabase import packing, variants
 
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
+    asked = config.parse_settings(config.ScoringSettings, scoring)
     variants.split_variants(
-        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, window=window or None,
-        max_variants=given.max_variants, sample=given.sample, haplotypes=given.haplotypes,
+        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
+        window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
         unphased=given.unphased, regions=given.regions, seed=seed, config_hash=given.hash(),
+        packing=packing.Packing.of(
+            config.parse_settings(config.ChunkSettings, chunks_settings), asked, optional(genes)
+        ),
     )  # fmt: skip
 
 

@@ -62,6 +62,15 @@ def estimate_cost(
     sys.stdout.write(f"{cost.estimate_cost(config)}\n")
 
 
+def estimate_scoring(
+    config: Annotated[Path, typer.Argument(help="config file, of which `cost` and `chunks` are read")],
+) -> None:
+    """Print the GPU hours, storage and time that scoring a person, gnomAD or every SNV takes: an estimate."""
+    from megabase import scaling
+
+    sys.stdout.write(f"{scaling.estimate_scoring(config)}\n")
+
+
 def query_scores(
     scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
     variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
@@ -216,6 +225,7 @@ FOR_PEOPLE = (
     list_sources,
     plan_sources,
     estimate_cost,
+    estimate_scoring,
     query_scores,
     explain,
     mutagenize,

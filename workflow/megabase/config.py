@@ -297,6 +297,25 @@ class ScoringSettings(Section):
     background: str = Field("background", description="variant set that calibrates quantiles")
 
 
+class ChunkSettings(Section):
+    """How the variants of a set are dealt to jobs: chunks of equal estimated cost, of which none is so small
+    that loading the model is much of it. Jobs that are left over are empty."""
+
+    window_cost: float = Field(
+        1.0,
+        ge=0,
+        description="cost of a window that variants share, in variants (its reference is predicted once)",
+    )
+    gene_cost: float = Field(
+        0.02, ge=0, description="cost of a gene that a variant's window overlaps, in variants"
+    )
+    load_seconds: float = Field(
+        5.0, ge=0, description="time until a job scores; 0: chunks may be of any size"
+    )
+    variants_per_second: float = Field(10.0, gt=0, description="variants that a job scores in a second")
+    load_share: float = Field(0.05, gt=0, lt=1, description="share of a job's time that loading may take")
+
+
 class VariantSetSettings(Section):
     """One set of variants to score."""
 
@@ -446,6 +465,18 @@ class CostSettings(Section):
     share: float = Field(
         0.3, gt=0, le=1, description="share of the limit that is reached (0.29: the published student)"
     )
+    scoring_tflop: dict[Literal["centered", "binned", "tiled"], float] = Field(
+        {"centered": 39.0, "binned": 13.0, "tiled": 7.0},
+        description="operations of a variant by placement of its window, 10^12, at 1,048,576 bp: arithmetic",
+    )
+    variants_per_second: dict[Literal["centered", "binned", "tiled"], float] = Field(
+        {}, description="variants that one GPU scores in a second, where that was measured"
+    )
+    bytes_per_variant: float = Field(
+        216_000.0,
+        gt=0,
+        description="size of a variant's scores: 27,000 values, raw and quantile, not compressed",
+    )
     windows: dict[str, Positive] = Field(
         {}, description="windows by organism; where none are given, evaluation is told per 1,000 windows"
     )
@@ -457,7 +488,7 @@ class CostSettings(Section):
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations", "intervals", "enhancers"})
+    SILENT = frozenset({"ablations", "chunks", "intervals", "enhancers"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
@@ -475,6 +506,7 @@ class Config(Section):
         default_factory=UncertaintySettings, description="spread of models and its calibration"
     )
     scoring: ScoringSettings = Field(default_factory=ScoringSettings, description="variant scoring")
+    chunks: ChunkSettings = Field(ChunkSettings(), description="how variants are dealt to jobs")
     variants: dict[str, VariantSetSettings] = Field({}, description="variant sets to score, by name")
     intervals: dict[str, IntervalSetSettings] = Field(
         {}, description="lists of intervals, by name; scored by their own command only"

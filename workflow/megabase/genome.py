@@ -161,7 +161,9 @@ def _map_codes(path: Path, length: int) -> np.ndarray:
     found = path.stat().st_size if path.exists() else -1
     if found != length:
         raise FileError(f"{path}: {found} bytes, wanted {length}; delete the folder and rerun prepare-genome")
-    return np.memmap(path, dtype=np.uint8, mode="r") if length else np.zeros(0, dtype=np.uint8)
+    if not length:
+        return np.zeros(0, dtype=np.uint8)
+    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain view: slices of a memmap are slow
 
 
 def some_of(names: Iterable[str], count: int = 5) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megabase.ablations import Ablations, asked
-from megabase.config import Config, CostSettings, is_vcf_path, load_config, section_json
+from megabase.config import ChunkSettings, Config, CostSettings, is_vcf_path, load_config, section_json
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
 from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
@@ -270,6 +270,10 @@ class Plan:
         """Settings of a variant set."""
         return section_json(self.settings.variant_set(wildcards.variants))
 
+    def set_scoring_settings(self, wildcards: Any) -> str:
+        """Scoring settings of a variant set, whatever the model."""
+        return section_json(self.settings.scoring_of(wildcards.variants))
+
     def scoring_settings(self, wildcards: Any) -> str:
         """Scoring settings of a variant set, in the window that a model is asked with."""
         settings, (_, window) = self.settings.scoring_of(wildcards.variants), asked(wildcards.model)
@@ -333,8 +337,9 @@ class Plan:
         return [f"<results>/benchmarks/{name}/{m}.tsv" for name in self.settings.benchmarks for m in models]
 
     def report_settings(self) -> str:
-        """The whole config but what a GPU does in an hour, which changes no result."""
-        return section_json(self.settings.model_copy(update={"cost": CostSettings()}))
+        """The whole config but what a GPU does in an hour and how jobs are cut, which change no result."""
+        neutral = {"cost": CostSettings(), "chunks": ChunkSettings()}
+        return section_json(self.settings.model_copy(update=neutral))
 
     def explanations(self) -> list[str]:
         """The variant that the report explains."""

@@ -23,6 +23,7 @@ from megabase.genome import Genome, Interval, some_of
 from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
 from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
+from megabase.packing import Packing, chunk_bounds
 from megabase.records import numbered_records
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
@@ -198,8 +199,7 @@ def check_variant(
 ) -> tuple[str, str] | None:
     """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order.
 
-    max_allele: most bases of REF and ALT. window: where given, all alleles must fit it, and events may be as
-    long as that.
+    max_allele: most bases of REF and ALT. window: where given, all alleles must fit it, events alone do.
     """
     fitting = window - TOKEN if window else max_allele  # windows begin on a grid of tokens
     ref, alt = variant.ref, variant.alt
@@ -269,12 +269,13 @@ def split_variants(
     regions: str | Path | None = None,
     seed: int = 0,
     config_hash: str = "",
+    packing: Packing | None = None,
 ) -> tuple[int, int]:
     """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
 
-    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks whose
-    sizes differ by at most one (empty where there are fewer variants than chunks). `max_variants` keeps a
-    seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
+    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks of
+    equal estimated cost (`megabase.packing`; some are empty where there is too little to do). `max_variants`
+    keeps a seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
     Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
@@ -289,7 +290,7 @@ def split_variants(
         chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
         accepted = accepted[np.sort(chosen)]
     inputs = hash_inputs([vcf, Path(genome) / "sequence.json"])
-    bounds = [k * accepted.height // len(outputs) for k in range(len(outputs) + 1)]
+    bounds = chunk_bounds(accepted, len(outputs), packing or Packing())
     for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
         write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
     write_table(refused, rejected, Stamp("rejected", config_hash, inputs))

@@ -6,6 +6,7 @@ rule split_variants:
         vcf=plan.variant_vcf,
         genome=plan.variant_genome,
         regions=plan.variant_regions,
+        genes=plan.variant_genes,
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
         rejected="<results>/variants/{variants}/rejected.parquet",
@@ -19,12 +20,14 @@ rule split_variants:
     params:
         settings=plan.variant_settings,
         max_allele=settings.scoring.max_allele,
-        window=plan.variant_window,
+        scoring=plan.set_scoring_settings,
+        chunks=section_json(settings.chunks),
         seed=settings.seed,
     shell:
         "megabase split-variants {input.vcf:q} {output.chunks:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --scoring {params.scoring:q} --chunks {params.chunks:q} "
         "--rejected {output.rejected:q} --settings {params.settings:q} --max-allele {params.max_allele} "
-        "--window {params.window} --seed {params.seed} &> {log:q}"
+        "--seed {params.seed} &> {log:q}"
 
 
 rule list_haplotypes:

@@ -25,12 +25,15 @@ from megabase.files import (
     write_json,
     write_table,
 )
-from megabase.logs import progress
+from megabase.logs import LOGGER, progress
+from megabase.predictors.card import ModelCard, open_card
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
+from megabase.scoring.fitting import score_fitting
 from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
+from megabase.scoring.selfcheck import check_device
 from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
 
 if TYPE_CHECKING:
@@ -64,16 +67,13 @@ def score_variants(
 
     scorers: names or `recommended` (default: of the settings). A run that was killed goes on after its last
     finished batch and gives the same bytes. haplotypes: table of `list_haplotypes`, where the chunk's
-    variants are scored on them. ValueError for a scorer that is unknown or cannot run.
+    variants are scored on them. An empty chunk loads no model. ValueError for a scorer that is unknown or
+    cannot run, a device that gives wrong answers, or too little memory for one sequence.
     """
     from megabase.genome import Genes, Genome
-    from megabase.predictors.base import load_predictor
-    from megabase.predictors.strands import BothStrands
 
-    predictor = load_predictor(model_dir, device)
-    if settings.reverse_complement:
-        predictor = BothStrands(predictor)
     genome = Genome.open(genome_folder)
+    predictor = _open_model(model_dir, device, genome.organism, settings, empty=_is_empty(chunk))
     check_belonging(chunk, read_variant_table(chunk), genome, genes_folder, predictor)
     annotation = None
     if genes_folder:
@@ -84,9 +84,47 @@ def score_variants(
         has_genes=annotation is not None,
         has_polya_sites=annotation is not None and annotation.has_polya_sites,
     )
-    engine = make_engine(predictor, genome, annotation, chosen, settings, haplotypes)
+    if isinstance(predictor, ModelCard):
+        engine = Idle(predictor, genome, annotation, chosen, settings)
+    else:
+        engine = make_engine(predictor, genome, annotation, chosen, settings, haplotypes)
     inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
     score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
+
+
+class Idle:
+    """An engine for a chunk without variants: it tells what it would score with, and has no model."""
+
+    def __init__(
+        self, card: ModelCard, genome: Any, annotation: Any, scorers: Sequence[Scorer], settings: Any
+    ) -> None:
+        self.predictor, self.genome, self.annotation = card, genome, annotation
+        self.scorers, self.settings, self.organism = list(scorers), settings, genome.organism
+        self.tracks = card.tracks(self.organism)
+
+    def batches(self, variants: Sequence[Any]) -> list[slice]:
+        """No batches; ValueError if there were variants to score."""
+        if variants:
+            raise ValueError(f"{len(variants)} variants for an engine without a model")
+        return []
+
+
+def _open_model(
+    model_dir: str | Path, device: str, organism: str, settings: ScoringSettings, *, empty: bool
+) -> Any:
+    """The predictor on its device, which was found to compute what a CPU computes; a card if `empty`."""
+    from megabase.predictors.base import load_predictor
+    from megabase.predictors.strands import BothStrands
+
+    if empty:
+        return open_card(model_dir)
+    predictor = load_predictor(model_dir, device)
+    check_device(predictor, model_dir, organism, device)
+    return BothStrands(predictor) if settings.reverse_complement else predictor
+
+
+def _is_empty(chunk: str | Path) -> bool:
+    return read_variant_table(chunk).is_empty()
 
 
 def input_hashes(chunk: str | Path, model: str | Path, *others: str | Path | None) -> dict[str, str]:
@@ -111,11 +149,13 @@ def score_chunk(engine: Engine, chunk: str | Path, output_dir: str | Path, stamp
     batches = list(engine.batches(variants))
     finished = {int(p.stem) for p in parts.glob("*.parquet") if p.stem.isdecimal()}
     done = sum(b.stop - b.start for b in batches if b.start in finished)
+    if done:
+        LOGGER.info("score %s: %d of %d variants were scored before", output_dir.name, done, len(variants))
     with progress(len(variants), f"score {output_dir.name}", "variants", done) as bar:
         for batch in batches:
             if batch.start in finished:
                 continue
-            rows = _batch_table(table[batch], engine.score(variants[batch]))
+            rows = _batch_table(table[batch], score_fitting(engine, variants[batch]))
             write_table(rows, parts / f"{batch.start:09d}.parquet", stamp)
             bar.advance(batch.stop - batch.start)
     with atomic_path(output_dir) as temporary:
