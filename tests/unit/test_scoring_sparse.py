@@ -11,7 +11,7 @@ import torch
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants
 
 from megabase.model import AlphaGenome, Sizes
-from megabase.predictors import alphagenome, encodings, windows
+from megabase.predictors import alphagenome, encodings
 from megabase.predictors.alphagenome import AlphaGenomePredictor
 from megabase.predictors.ensemble import EnsemblePredictor
 from megabase.scoring.engine import Engine
@@ -131,10 +131,10 @@ def exactly(monkeypatch):
 
     def run(predictor, call):
         with monkeypatch.context() as patch:
-            for module in (alphagenome, windows):
-                patch.setattr(module, "one_hot", lambda codes: one_hot(codes).double())
+            patch.setattr(alphagenome, "one_hot", lambda codes: one_hot(codes).double())
             patch.setattr(torch.Tensor, "float", torch.Tensor.double)
             double = AlphaGenomePredictor(copy.deepcopy(predictor.model).double(), predictor.info)
+            double.dtype = torch.float64
             return call(double)
 
     return run
@@ -223,3 +223,18 @@ def test_a_predictor_without_windows_is_asked_for_whole_ones(genome) -> None:
     engine = make_engine(ToyPredictor(), genome, whole=False, placement="tiled")
     found = engine.score(some_variants(genome)[:3])
     assert all(rows["dnase"].spread is None for rows in found) and engine.predictor.calls
+
+
+def test_bfloat16_reads_what_whole_passes_in_bfloat16_predict(genome) -> None:
+    """Scores differ by the rounding of the type; where the alleles are the same, nothing does."""
+    predictor, variants = make_predictor(), every_kind(genome)[:10]
+    exact = make_engine(predictor, genome, whole=False, scorers=[RECOMMENDED["dnase"]]).score(variants)
+    predictor.set_precision("bfloat16")
+    found = make_engine(predictor, genome, whole=False, scorers=[RECOMMENDED["dnase"]]).score(variants)
+    plain = make_engine(predictor, genome, whole=True, scorers=[RECOMMENDED["dnase"]]).score(variants)
+    for other in (exact, plain):
+        pair = [torch.cat([rows["dnase"].raw for rows in scored]).flatten() for scored in (found, other)]
+        assert float(torch.corrcoef(torch.stack(pair))[0, 1]) > 0.95
+    both = EnsemblePredictor("both", [predictor])
+    both.set_precision("float32")
+    assert predictor.dtype is torch.float32

@@ -290,6 +290,9 @@ class ScoringSettings(Section):
     whole_windows: bool = Field(
         False, description="predict both alleles in whole windows, which takes ten times as long (for checks)"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of activations (bfloat16: GPUs)"
+    )
     scorers: list[str] = Field(["recommended"], description="names of scorers, or `recommended`")
     reverse_complement: bool = Field(False, description="average forward and reverse-complement predictions")
     max_allele: Positive = Field(1_000, description="longer alleles are rejected")

@@ -42,6 +42,7 @@ class AlphaGenomePredictor:
         self.name: str = info["name"]
         self.window: int = info["window"]
         self.organisms: list[str] = list(info["organisms"])
+        self.dtype = torch.float32  # of activations
         self.max_sites, self.site_threshold = model.sizes.max_sites, model.sizes.site_threshold
         tracks = {
             organism: {OutputType(o): rows for o, rows in info["tracks"][organism].items()}
@@ -55,6 +56,14 @@ class AlphaGenomePredictor:
         model, info = load_model(folder, device=device)
         model.keep_constants()
         return cls(model, info, device)
+
+    def set_precision(self, precision: str) -> None:
+        """Compute activations in `float32` or `bfloat16` from now on; weights stay float32."""
+        self.dtype = getattr(torch, precision)
+
+    def sequence(self, codes: Tensor) -> Tensor:
+        """One-hot bases [..., S, 4] of codes uint8 [..., S], in the precision of the activations."""
+        return one_hot(codes.to(self.device)).to(self.dtype)
 
     def tracks(self, organism: str) -> TrackRows:
         """Rows of TRACK_COLUMNS by output type, in channel order."""
@@ -80,7 +89,7 @@ class AlphaGenomePredictor:
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
         raw = self.model(
-            one_hot(codes), index, outputs=wanted, splice_positions=splice_positions, channels=chosen
+            self.sequence(codes), index, outputs=wanted, splice_positions=splice_positions, channels=chosen
         )
         return self._in_track_units(raw, index, organism, chosen)
 
@@ -116,7 +125,7 @@ class AlphaGenomePredictor:
         """
         codes, index, wanted = self._request(codes, organism, outputs)
         chosen = self.chosen(channels, organism)
-        model, sequence = self.model, one_hot(codes)
+        model, sequence = self.model, self.sequence(codes)
         tokens, skips = model.encode(sequence)
         tokens, pair = model.transform(tokens, index)
         kept = model.embed_outputs(tokens, pair, skips, index, [*wanted, OutputType.SPLICE_JUNCTIONS])
@@ -152,7 +161,7 @@ class AlphaGenomePredictor:
             )
         codes, index, wanted = self._request(codes, organism, outputs)
         chosen = self.chosen(channels, organism)
-        kept = self.model.embeddings(one_hot(codes), index, wanted)
+        kept = self.model.embeddings(self.sequence(codes), index, wanted)
         if splice_positions is not None:
             splice_positions = splice_positions.to(self.device)
         elif OutputType.SPLICE_JUNCTIONS in wanted:

@@ -113,6 +113,12 @@ class EnsemblePredictor:
         """Rows of TRACK_COLUMNS by output type, in channel order."""
         return self.members[0].tracks(organism)
 
+    def set_precision(self, precision: str) -> None:
+        """That of every member's activations, where it can be chosen."""
+        for member in self.members:
+            if hasattr(member, "set_precision"):
+                member.set_precision(precision)
+
     def windows(self, genome: Any, organism: str, *, window: int, limit: int) -> list[Any] | None:
         """What reads every member's predictions at chosen places; None where a member cannot be read so."""
         if not all(hasattr(member, "windows") for member in self.members):

@@ -31,7 +31,6 @@ from megabase.model.partial import (
 from megabase.model.sizes import Sizes
 from megabase.predictors.encodings import Encodings
 from megabase.predictors.readings import Reading, Span
-from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, PAIR, TOKEN, OutputType
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Windows:
 
     def _encode(self, codes: Tensor, before: int, after: int) -> Encoded:
         self.work["encoder"] += codes.numel()
-        return encode_part(self._model, one_hot(codes.to(self._predictor.device)), before, after)
+        return encode_part(self._model, self._predictor.sequence(codes), before, after)
 
     @torch.inference_mode()
     def transform(

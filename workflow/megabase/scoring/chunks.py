@@ -119,6 +119,8 @@ def _open_model(
     if empty:
         return open_card(model_dir)
     predictor = load_predictor(model_dir, device)
+    if hasattr(predictor, "set_precision"):
+        predictor.set_precision(settings.precision)
     check_device(predictor, model_dir, organism, device)
     return BothStrands(predictor) if settings.reverse_complement else predictor
 
