@@ -200,12 +200,15 @@ def some_edits(draw: st.DrawFn) -> list[Edit]:
     return edits
 
 
+PUT_THERE = -10_000
+
+
 def told(edits: list[Edit]) -> tuple[str, list[int]]:
-    """The personal text padded by N, and the genome's position of each base, -1 for one that is put there."""
+    """The personal text padded by N, and the genome's position of each base, PUT_THERE for others."""
     text, origin, at = "N" * 100, list(range(-100, 0)), 0
     for edit in edits:
         text += CHR1[at : edit.start] + edit.bases
-        origin += [*range(at, edit.start), *[-1] * len(edit.bases)]
+        origin += [*range(at, edit.start), *[PUT_THERE] * len(edit.bases)]
         at = edit.end
     return text + CHR1[at:] + "N" * 200, [*origin, *range(at, len(CHR1) + 200)]
 
