@@ -108,7 +108,7 @@ def test_sites_are_read_where_the_dense_rule_reads_them(offset: int, ref: int, a
     positions = torch.arange(-1, length).repeat(4, 1)
     wanted = alternate_sites(positions, probabilities, offset, ref, alt)
     alignment = Alignment.of_alleles(offset, ref, alt, length)
-    found = alignment.sites(positions, length, lambda a, b: probabilities[a:b])
+    found = alignment.sites(positions, lambda a, b: probabilities[a:b])
     assert torch.equal(found, wanted)
     for first, last in [(offset, length), (offset + 1, length), (max(offset - 3, 0), offset + 2)]:
         allowed = {i for a, b in alignment.reads([(first, last)]) for i in range(a, b)}

@@ -120,6 +120,16 @@ def test_a_second_locus_of_a_gene_is_left_out_and_told(genome: Path, caplog) -> 
     assert "1 further loci" in caplog.text and "G1.5" in caplog.text
 
 
+def test_a_gtf_without_exons_counts_transcripts_whole_and_tells(genome: Path, caplog) -> None:
+    text = "".join(line + "\n" for line in GENCODE.splitlines() if "\texon\t" not in line)
+    with caplog.at_level(logging.WARNING, "megabase"):
+        genes = make(genome, text)
+    assert "has no exon rows" in caplog.text
+    spans = genes.transcripts.select("transcript_id", "start", "end").sort("transcript_id")
+    assert genes.exons.select("transcript_id", "start", "end").sort("transcript_id").equals(spans)
+    assert genes.splice_sites().is_empty()
+
+
 def test_unknown_contigs_and_broken_rows_cost_themselves_only(genome: Path, caplog) -> None:
     bad = row("exon", 60, 50, "+", 'gene_id "Z"; transcript_id "Z1";') + row(
         "exon", 1, 5, ".", 'gene_id "Z";'

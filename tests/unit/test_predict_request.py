@@ -82,6 +82,7 @@ def test_variants(predictor: Predictor, genome: Genome) -> None:
     for variant, message in (
         (Variant("chr1", 99, other, "T" if other != "T" else "A"), "ref_mismatch: REF is .* has"),
         (Variant("chr1", 99, ref, "<DEL>"), "symbolic_allele"),
+        (Variant("chr1", 99, ref, "<DEL:END=150>"), "is structural, .* score it in a variant set"),
         (Variant("chr1", 99, ref[0], ref[0] + "N"), "non_acgt"),
         (Variant("chr1", 99, ref[0], ref[0].lower()), "same_allele"),
         (Variant("chr2", 5000, "A", "C"), "off_the_end: chr2 has 5000 bp"),

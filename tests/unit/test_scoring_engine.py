@@ -200,5 +200,5 @@ def test_a_site_made_by_an_insertion_is_read_where_it_lies_on_alt():
     probabilities = torch.zeros(2, 64, 5)
     probabilities[1, 22, 0] = 0.9  # an inserted base is a donor
     sites = torch.tensor([[10, 20, 30], [20, -1, -1], [20, 63, -1], [-1, -1, -1]])
-    moved = found.sites(sites, 64, lambda a, b: probabilities[1, a:b])
+    moved = found.sites(sites, lambda a, b: probabilities[1, a:b])
     assert moved.tolist() == [[10, 22, 33], [20, -1, -1], [20, -1, -1], [-1, -1, -1]]

@@ -49,9 +49,12 @@ def read(path: Path, genome: Genome, text: str, **options: int) -> tuple[pl.Data
         (record("chr9", 1, "A", "C"), "unknown_contig"),
         (record("chr1", 1, "A", "."), "no_alternate"),
         (record("chr1", 1, "A", "*"), "star_allele"),
-        (record("chr1", 1, "A", "<DEL>"), "symbolic_allele"),
-        (record("chr1", 1, "A", "A[chr2:5["), "symbolic_allele"),
-        (record("chr1", 1, "A", ".C"), "symbolic_allele"),
+        (record("chr1", 1, "A", "<DEL>"), "no_length"),
+        (record("chr1", 1, "A", "<INS>"), "no_sequence"),
+        (record("chr1", 1, "A", "<CNV>"), "symbolic_allele"),
+        (record("chr1", 1, "A", "A[chr2:5]"), "symbolic_allele"),
+        (record("chr1", 1, "A", "<NON_REF>"), "reference_block"),
+        (record("chr1", 1, "A", "<*>"), "reference_block"),
         (record("chr1", 1, "A", "R"), "non_acgt"),
         (record("chr1", 10, "N", "A"), "non_acgt"),
         (record("chr1", 1, "A", "a"), "same_allele"),
@@ -84,7 +87,7 @@ def test_multi_allelic_records_are_split_and_names_resolved(tmp_path: Path, geno
         ("chr2:1:GA:G", "chr2", 0, "GA", "G", None, 3, 1),
     ]
     assert rejected.select("record", "chrom", "alt", "reason").rows() == [
-        (1, "1", "<DEL>", "symbolic_allele"), (1, "1", "C", "duplicate"), (2, "chr1", "TA", "duplicate"),
+        (1, "1", "<DEL>", "no_length"), (1, "1", "C", "duplicate"), (2, "chr1", "TA", "duplicate"),
     ]  # fmt: skip
 
 
@@ -159,7 +162,7 @@ def test_a_seeded_subset_is_the_same_twice(tmp_path: Path, genome: Genome) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a VCF"),
+        ("", "is empty"),
         ("hello\n", "not a VCF"),
         (HEADER + record("1", 1, "A", "C") + "1\t2\t.\tC", "record 2 cannot be read"),
         (HEADER + "1\tfive\t.\tA\tC\t.\t.\t.\n" + record("1", 1, "A", "C"), "record 1 cannot be read"),
@@ -262,7 +265,7 @@ def test_real_vcf_with_a_contig_its_header_lacks(tmp_path: Path, real_data: Path
         alts = [line.split("\t")[4].split(",") for line in text if not line.startswith("#")]
     assert len(alts) == 28_998
     assert accepted.height + rejected.height == sum(map(len, alts))
-    assert set(rejected["reason"]) == {"symbolic_allele"}
+    assert set(rejected["reason"]) == {"symbolic_allele", "no_sequence"}
     assert rejected.height == sum("<" in alt for record in alts for alt in record)
 
 

@@ -113,24 +113,51 @@ class Alignment:
         return merged(found)
 
     def _before(self, position: int) -> int | None:
-        """ALT position of the last base before a REF position that has none; None if it has or none is."""
-        earlier = [run for run in self.runs if run.first <= position and run.first < run.last]
-        if not earlier or position < (last := max(earlier, key=lambda r: r.first)).last:
-            return None
-        if any(position == at for at, _, _ in self.maxima):
-            return None
-        return last.at(last.last - 1)
+        """ALT position of the base before those that ALT lacks at a REF position; None if it lacks none.
 
-    def align(self, positions: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...]."""
-        if self.is_identity:
-            return read(positions)
+        ALT lacks them where what precedes and what follows them on REF are neighbours on ALT.
+        """
+        places = [(r.first, r.last, r.alt, r.at(r.last - 1)) for r in self.runs if r.step > 0]
+        places = sorted(places + [(at, at + 1, a, b - 1) for at, a, b in self.maxima])
+        earlier = [place for place in places if place[0] <= position and place[0] < place[1]]
+        if not earlier or position < earlier[-1][1]:
+            return None
+        _, end, _, last = earlier[-1]
+        following = next((alt for first, _, alt, _ in places if first > position and first >= end), None)
+        return last if following == last + 1 else None
+
+    def sources(self, positions: Tensor) -> Tensor:
+        """ALT positions of REF positions int64 of any shape by the runs alone, -1 where they have none."""
         source = torch.full_like(positions, -1)
         for run in self.runs:
             inside = (positions >= run.first) & (positions < run.last)
             source = torch.where(inside, run.alt + run.step * (positions - run.first), source)
+        return source
+
+    def mirrored(self, positions: Tensor) -> Tensor:
+        """bool, as positions: which REF positions lie on the other strand of ALT."""
+        inside = torch.zeros_like(positions, dtype=torch.bool)
+        for run in self.runs:
+            if run.step < 0:
+                inside |= (positions >= run.first) & (positions < run.last)
+        return inside
+
+    def align(
+        self, positions: Tensor, read: Callable[[Tensor], Tensor], partners: Tensor | None = None
+    ) -> Tensor:
+        """ALT values [n, ...] of REF positions int64 [n]; read: [m] of ALT -> [m, ...].
+
+        partners: int64 [P], the channel of the other strand for each channel of values [n, P]; given, it is
+        read where ALT has the bases on that strand.
+        """
+        if self.is_identity:
+            return read(positions)
+        source = self.sources(positions)
         known = source >= 0
         values = read(source[known])
+        if partners is not None and bool((turned := self.mirrored(positions)[known]).any()):
+            turned, other = turned.to(values.device), partners.to(values.device)
+            values = torch.where(turned.unsqueeze(-1), values[:, other], values)
         found = values.new_zeros(len(positions), *values.shape[1:])
         found[known.to(values.device)] = values
         for position, first, last in self.maxima:
@@ -139,25 +166,16 @@ class Alignment:
                 found[at.to(values.device)] = read(torch.arange(first, last)).amax(0)
         return found
 
-    def sites(self, positions: Tensor, length: int, read: Callable[[int, int], Tensor]) -> Tensor:
+    def sites(self, positions: Tensor, read: Callable[[int, int], Tensor]) -> Tensor:
         """Where splice sites int64 [4, K] of REF are read on ALT, -1 where ALT's window has no such place.
 
         A deleted base is read at the base before it; the base before an insertion stands for the inserted
-        bases too and is read at the likeliest of them. read: ALT span -> class probabilities [n, 4 or more].
-        length: bases of the window; what follows the bases that fill ALT's window is beyond it.
+        bases too and is read at the likeliest of them. Sites on the other strand of ALT are nowhere. read:
+        ALT span -> class probabilities [n, 4 or more].
         """
-        found = torch.full_like(positions, -1)
-        full = max([run.at(run.last - 1) + 1 for run in self.runs if run.first < run.last and run.step > 0]
-                   + [last for _, _, last in self.maxima], default=0) >= length  # fmt: skip
-        for run in self.runs:
-            inside = (positions >= run.first) & (positions < run.last)
-            found = torch.where(inside, run.alt + run.step * (positions - run.first), found)
-        end = max(
-            [run.last for run in self.runs if run.first < run.last] + [p + 1 for p, _, _ in self.maxima]
-        )
+        found = torch.where(self.mirrored(positions), -1, self.sources(positions))
         for place in positions[(found < 0) & (positions >= 0)].unique().tolist():
-            before = self._before(place)
-            if before is not None and not (full and place >= end):
+            if (before := self._before(place)) is not None:
                 found[positions == place] = before
         for position, first, last in self.maxima:
             at = positions == position

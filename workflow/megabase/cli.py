@@ -286,7 +286,7 @@ def split_variants(
     settings: Settings,
     max_allele: Annotated[int, typer.Option(help="longer alleles are rejected")] = 1000,
     genes: GenesFolder = "",
-    scoring: Annotated[str, typer.Option(help="section `scoring`: which variants share a window")] = "",
+    scoring: Annotated[str, typer.Option(help="section `scoring`: the window that alleles must fit")] = "",
     chunks_settings: Annotated[str, typer.Option("--chunks", help="section `chunks`: what costs time")] = "",
     seed: Seed = 0,
 ) -> None:
@@ -294,13 +294,35 @@ def split_variants(
     from megabase import packing, variants
 
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
+    asked = config.parse_settings(config.ScoringSettings, scoring)
     variants.split_variants(
         vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
-        seed=seed, config_hash=given.hash(),
+        window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
+        unphased=given.unphased, regions=given.regions, seed=seed, config_hash=given.hash(),
         packing=packing.Packing.of(
-            config.parse_settings(config.ChunkSettings, chunks_settings),
-            config.parse_settings(config.ScoringSettings, scoring), optional(genes),
+            config.parse_settings(config.ChunkSettings, chunks_settings), asked, optional(genes)
         ),
+    )  # fmt: skip
+
+
+@app.command()
+def list_haplotypes(
+    vcf: Annotated[Path, typer.Argument(help="VCF with the sample's genotypes")],
+    genome: GenomeFolder,
+    output: Output,
+    settings: Settings,
+    max_allele: Annotated[int, typer.Option(help="longer alleles are left out")] = 1000,
+    window: Annotated[int, typer.Option(help="longer deletions are left out; 0: max-allele")] = 0,
+) -> None:
+    """List the alleles that make a sample's two haplotypes."""
+    from megabase import haplotypes
+
+    given = begin("list-haplotypes", config.VariantSetSettings, settings)
+    if given.sample is None:
+        raise ValueError("settings: no sample; wanted the name of one of the VCF")
+    haplotypes.list_haplotypes(
+        vcf, folder_of(genome), output, sample=given.sample, unphased=given.unphased, max_allele=max_allele,
+        window=window or None, config_hash=given.hash(),
     )  # fmt: skip
 
 
@@ -312,6 +334,7 @@ def score_variants(
     output: Output,
     genes: GenesFolder = "",
     polya_sites: Annotated[str, typer.Option(help="table of polyadenylation sites; empty: none")] = "",
+    haplotypes: Annotated[str, typer.Option(help="table made by list-haplotypes; empty: none")] = "",
     settings: Settings = "",
     device: Device = "",
 ) -> None:
@@ -321,7 +344,7 @@ def score_variants(
     given = begin("score-variants", config.ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
-        polya_sites=optional(polya_sites), device=prepared_device(device),
+        polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
     )  # fmt: skip
 
 

@@ -329,6 +329,8 @@ class ChunkSettings(Section):
 class VariantSetSettings(Section):
     """One set of variants to score."""
 
+    SILENT = frozenset({"sample", "haplotypes", "unphased", "regions"})
+
     genome: str = Field(description="name of the genome that the alleles refer to")
     vcf: str | None = Field(None, description="manifest accession, or path, of a VCF; none: from a benchmark")
     max_variants: Positive | None = Field(None, description="seeded subset; none: all of them")
@@ -336,6 +338,24 @@ class VariantSetSettings(Section):
     window: Window | None = Field(
         None, description="instead of scoring.window, where alleles are short constructs"
     )
+    sample: str | None = Field(None, description="only the alleles that this sample of the VCF carries")
+    haplotypes: bool = Field(
+        False, description="each of them on the sample's own haplotypes: without it against with it"
+    )
+    unphased: Literal["reject", "both"] = Field(
+        "reject", description="heterozygous alleles without phase: rejected, or scored on both haplotypes"
+    )
+    regions: str | None = Field(
+        None, description="path of a BED: for each region, the genome against each of the sample's haplotypes"
+    )
+
+    @model_validator(mode="after")
+    def _haplotypes_fit(self) -> VariantSetSettings:
+        if self.haplotypes and self.sample is None:
+            raise ValueError("haplotypes: a sample is wanted, whose genotypes are in the VCF")
+        if self.regions is not None and not self.haplotypes:
+            raise ValueError("regions: wanted only with haplotypes: true")
+        return self
 
 
 class IntervalScoring(Section):
@@ -559,6 +579,10 @@ class Config(Section):
                 raise ValueError(f"cost.{key}: {', '.join(unknown)} is not one of {names}")
         if self.report.explain is not None and self.report.explain not in self.variant_sets:
             raise ValueError(f"report.explain: {self.report.explain} is not one of {self.variant_sets}")
+        if self.report.explain is not None and self.variant_set(self.report.explain).haplotypes:
+            raise ValueError(
+                f"report.explain: {self.report.explain} is scored on haplotypes; name another set"
+            )
         return self
 
     def _check_teachers(self, scheme: str, key: str) -> None:

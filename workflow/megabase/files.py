@@ -136,12 +136,19 @@ def write_table(table: pl.DataFrame, path: str | Path, stamp: Stamp) -> None:
         table.write_parquet(temporary, compression="zstd", metadata=metadata)
 
 
+def table_stamp(path: str | Path, kind: str) -> Stamp:
+    """The stamp of a Parquet table of `kind` written by `write_table`."""
+    import polars as pl
+
+    found = pl.read_parquet_metadata(path).get(_STAMP_KEY)
+    return check_stamp(json.loads(found) if found else None, kind, path)
+
+
 def read_table(path: str | Path, kind: str) -> pl.DataFrame:
     """Read a stamped Parquet table written by `write_table`."""
     import polars as pl
 
-    found = pl.read_parquet_metadata(path).get(_STAMP_KEY)
-    check_stamp(json.loads(found) if found else None, kind, path)
+    table_stamp(path, kind)
     return pl.read_parquet(path)
 
 

@@ -190,6 +190,10 @@ def _complete(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFr
     everything = [*_SPAN, *_ANNOTATION]
 
     exons = by_feature["exon"]
+    if exons.is_empty():
+        LOGGER.warning(
+            "genes: the GTF has no exon rows; each transcript counts as one exon of its whole length"
+        )
     given = by_feature["transcript"].group_by(_TRANSCRIPT, maintain_order=True).agg(*everything, *tags)
     derived = exons.group_by(_TRANSCRIPT, maintain_order=True).agg(*everything, *tags)
     transcripts = pl.concat([given, derived.join(given, on=_TRANSCRIPT, how="anti")])

@@ -251,6 +251,21 @@ class Plan:
             return [f"<results>/benchmarks/{wildcards.variants}/variants.vcf.gz"]
         return [vcf] if is_vcf_path(vcf) else self.accession_file(vcf)
 
+    def variant_haplotypes(self, wildcards: Any) -> list[str]:
+        """Table of the alleles on the sample's haplotypes, of a set that is scored on them."""
+        name = wildcards.variants
+        own = self.settings.variant_set(name).haplotypes
+        return [f"<results>/variants/{name}/haplotypes.parquet"] if own else []
+
+    def variant_regions(self, wildcards: Any) -> list[str]:
+        """BED of the regions of a set that is scored on haplotypes."""
+        regions = self.settings.variant_set(wildcards.variants).regions
+        return [regions] if regions else []
+
+    def variant_window(self, wildcards: Any) -> int:
+        """Bases that the structural variants of a set must fit."""
+        return self.settings.scoring_of(wildcards.variants).window
+
     def variant_settings(self, wildcards: Any) -> str:
         """Settings of a variant set."""
         return section_json(self.settings.variant_set(wildcards.variants))

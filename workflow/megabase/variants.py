@@ -7,29 +7,42 @@ scoring, makes the same assumption).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from megabase.alleles import Piece, Pieces, codes_of, edited
-from megabase.files import FileError, Stamp, hash_inputs, write_json, write_table
-from megabase.genome import Genome, Interval
+from megabase.builds import same_assembly
+from megabase.files import Stamp, hash_inputs, write_json, write_table
+from megabase.genome import Genome, Interval, some_of
+from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
+from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
 from megabase.packing import Packing, chunk_bounds
+from megabase.records import numbered_records
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
-from megabase.spec import ALPHABET
-
-if TYPE_CHECKING:
-    from megabase.alignment import Alignment  # imported where it is used: it needs torch
+from megabase.spec import ALPHABET, TOKEN
+from megabase.structural import (
+    Breakend,
+    Event,
+    is_structural,
+    parse_structural,
+    reference_span,
+    structural_pieces,
+)
+from megabase.structural import allele_alignment as allele_alignment  # beside `allele_pieces`, for the engine
+from megabase.structural_records import INFO, Rejected, check_structural, read_structural, uncertain
 
 REASONS = (
-    "unknown_contig", "no_alternate", "star_allele", "symbolic_allele", "non_acgt", "same_allele",
-    "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
+    "unknown_contig", "no_alternate", "star_allele", "reference_block", "symbolic_allele", "no_sequence",
+    "no_length", "non_acgt", "same_allele", "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
+    *HAPLOTYPE_REASONS,
 )  # fmt: skip
 ACCEPTED_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
@@ -39,37 +52,59 @@ REJECTED_SCHEMA = {
     "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
     "alt": pl.String, "reason": pl.String, "detail": pl.String,
 }  # fmt: skip
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_BROKEN = "the line is broken or the file is cut short; validate it (bcftools view) or fetch it again"
 _BASES = frozenset(ALPHABET)
+_NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
+
+
+def haplotype_of(variant_id: str) -> int:
+    """The haplotype that a `variant_id` names, 1 or 2; 0 if it names none."""
+    return int(variant_id[-1]) if variant_id.endswith(("@1", "@2")) else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand."""
+    """One ALT allele of one place: `ref` begins at the 0-based `position` of the + strand.
+
+    `alt` is a sequence, or one of the texts of `megabase.structural`. haplotype: 1 or 2 where the allele is
+    scored in the context of a person's haplotype, else 0.
+    """
 
     chrom: str
     position: int
     ref: str
     alt: str
+    haplotype: int = 0
 
     @property
     def variant_id(self) -> str:
-        """`chrom:position+1:ref:alt`, the name that tables are joined by."""
-        return f"{self.chrom}:{self.position + 1}:{self.ref}:{self.alt}"
+        """`chrom:position+1:ref:alt`, the name that tables are joined by; `@1` or `@2` names a haplotype."""
+        name = f"{self.chrom}:{self.position + 1}:{self.ref}:{self.alt}"
+        return f"{name}@{self.haplotype}" if self.haplotype else name
 
     @classmethod
     def parse(cls, variant_id: str) -> Variant:
         """The variant that a `variant_id` names; ValueError if it is not one."""
-        parts = variant_id.rsplit(":", 3)
+        haplotype = haplotype_of(variant_id)
+        name = variant_id[:-2] if haplotype else variant_id
+        named = _NAMED.fullmatch(name)
+        parts = list(named.groups()) if named else name.rsplit(":", 3)
         if len(parts) != 4 or not parts[1].isdigit() or not all(parts):
             raise ValueError(f"{variant_id!r} is not chrom:position:ref:alt (1-based position)")
-        return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3])
+        return cls(parts[0], int(parts[1]) - 1, parts[2], parts[3], haplotype)
 
     @property
     def interval(self) -> Interval:
-        """The bases of REF; `interval.resize(n)` is the window of n bases around the variant."""
-        return Interval(self.chrom, self.position, self.position + len(self.ref))
+        """The bases of REF, up to the end of an event; its middle is that of the variant's window."""
+        return Interval(self.chrom, *reference_span(self))
+
+    @property
+    def structural(self) -> Event | Breakend | None:
+        """The structural event, or None where ALT is a sequence; ValueError where it is neither."""
+        if not is_structural(self.alt):
+            return None
+        if (found := parse_structural(self.position, self.alt)) is None:
+            raise ValueError(f"{self.variant_id}: ALT {self.alt[:60]} does not give its bases")
+        return found
 
 
 def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> tuple[Pieces, Pieces]:
@@ -78,10 +113,16 @@ def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> 
     The window is [start, start + length) of the reference. REF is the genome with `variant.ref` written over
     it, even where the genome differs. ALT has `variant.alt` in its place and what follows moved: an insertion
     pushes bases out at the right end, a deletion draws in as many from beyond it (AlphaGenome Methods,
-    variant scoring). ValueError if the variant does not begin in the window.
+    variant scoring). Structural variants: `megabase.structural`, REF is the genome then. ValueError if the
+    variant does not begin in the window, or is on a haplotype (`megabase.personal`).
     """
+    if variant.haplotype:
+        raise ValueError(f"{variant.variant_id} is on a haplotype: score it with the sample's haplotypes")
     if not 0 <= variant.position - start < length:
         raise ValueError(f"{variant.variant_id} does not begin in {variant.chrom}:{start}-{start + length}")
+    if (event := variant.structural) is not None:
+        whole = (Piece(variant.chrom, start, start + length),)
+        return whole, structural_pieces(variant.chrom, start, length, event)
     position, end = variant.position, variant.position + len(variant.ref)
     ref: Piece = Piece(variant.chrom, position, end)
     if not np.array_equal(ref.codes(genome), encode(variant.ref)):
@@ -92,13 +133,6 @@ def allele_pieces(genome: Genome, variant: Variant, start: int, length: int) -> 
     )
 
 
-def allele_alignment(variant: Variant, start: int, length: int) -> Alignment:
-    """How the positions of REF's window of `length` bases from `start` on correspond to those of ALT's."""
-    from megabase.alignment import Alignment
-
-    return Alignment.of_alleles(variant.position - start, len(variant.ref), len(variant.alt), length)
-
-
 def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Sequences of `allele_pieces`, (REF, ALT), codes uint8 [length] each; beyond the chromosome is 4 (N)."""
     ref, alt = allele_pieces(genome, variant, start, length)
@@ -106,7 +140,7 @@ def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> t
 
 
 def read_variants(
-    vcf: str | Path, genome: Genome, *, max_allele: int, batch: int = 100_000
+    vcf: str | Path, genome: Genome, *, max_allele: int, window: int | None = None, batch: int = 100_000
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Batches of (accepted, rejected) tables of a VCF (plain, gzip, bgzip) or BCF.
 
@@ -118,21 +152,29 @@ def read_variants(
     """
     path = Path(vcf)
     seen: set[str] = set()
+    uncertain_places = 0
     contigs: dict[str, str | None] = {}
     accepted: list[tuple[Any, ...]] = []
     rejected: list[tuple[Any, ...]] = []
-    for number, record in _records(path):
+    for number, record in numbered_records(path):
         chrom, position, ref = record.CHROM, record.start, record.REF.upper()
         if chrom not in contigs:
             contigs[chrom] = genome.resolve(chrom)
         for allele, given in enumerate(record.ALT or ["."], 1):
             variant = Variant(contigs[chrom] or chrom, position, ref, given.upper())
-            problem = check_variant(variant, genome, max_allele, known_contig=contigs[chrom] is not None)
+            known = contigs[chrom] is not None
+            try:
+                if known and given not in (".", "*") and is_structural(given):
+                    variant = _structural(variant, given, record, genome, allele)
+                    uncertain_places += uncertain(record.INFO)
+                problem = check_variant(variant, genome, max_allele, window, known_contig=known)
+            except Rejected as rejection:
+                problem = rejection.reason, str(rejection)
             if problem is None and variant.variant_id in seen:
                 problem = "duplicate", f"{variant.variant_id} was read before"
             if problem is None:
                 seen.add(variant.variant_id)
-                accepted.append((variant.variant_id, variant.chrom, position, ref, variant.alt,
+                accepted.append((variant.variant_id, variant.chrom, position, variant.ref, variant.alt,
                                  record.ID, number, allele))  # fmt: skip
             else:
                 rejected.append((number, chrom, position, record.ID, record.REF, given, *problem))
@@ -140,12 +182,26 @@ def read_variants(
             yield _tables(accepted, rejected)
             accepted, rejected = [], []
     yield _tables(accepted, rejected)
+    renamed = [f"{name} is {chrom}" for name, chrom in contigs.items() if chrom not in (None, name)]
+    if renamed:
+        LOGGER.info(
+            "%s: contigs are named otherwise than in genome %s: %s", path, genome.name, some_of(renamed)
+        )
+    if uncertain_places:
+        LOGGER.warning(
+            "%s: %d structural alleles are where the caller is not sure of the base (IMPRECISE, CIPOS, "
+            "CIEND); they are taken at POS and END", path, uncertain_places,
+        )  # fmt: skip
 
 
 def check_variant(
-    variant: Variant, genome: Genome, max_allele: int, *, known_contig: bool = True
+    variant: Variant, genome: Genome, max_allele: int, window: int | None = None, *, known_contig: bool = True
 ) -> tuple[str, str] | None:
-    """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order."""
+    """(reason, detail) why one allele cannot be scored, or None if it can; reasons are tried in order.
+
+    max_allele: most bases of REF and ALT. window: where given, all alleles must fit it, events alone do.
+    """
+    fitting = window - TOKEN if window else max_allele  # windows begin on a grid of tokens
     ref, alt = variant.ref, variant.alt
     if not known_contig:
         return "unknown_contig", f"contig {variant.chrom} is not in genome {genome.name}"
@@ -153,21 +209,42 @@ def check_variant(
         return "no_alternate", "the record has no ALT allele"
     if alt == "*":
         return "star_allele", "the allele is missing because of a deletion upstream"
-    if any(mark in alt for mark in "<>[]."):
-        return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
+    if is_structural(alt):
+        if (event := parse_structural(variant.position, alt)) is None:
+            return "symbolic_allele", f"ALT {alt[:60]} does not give its bases"
+        problem = _check_ref(variant, genome)
+        return problem or check_structural(variant.chrom, ref, event, genome, fitting, max_allele)
     if not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
         return "non_acgt", f"REF {ref[:60]}, ALT {alt[:60]}: wanted A, C, G, T only"
     if ref == alt:
         return "same_allele", "REF and ALT are the same"
-    end, length = variant.position + len(ref), genome.lengths[variant.chrom]
-    if variant.position < 0 or end > length:
+    limit = min(max_allele, fitting)
+    if max(len(ref), len(alt)) > limit and _inside(variant, genome):
+        return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {limit}"
+    return _check_ref(variant, genome)
+
+
+def _inside(variant: Variant, genome: Genome) -> bool:
+    return variant.position >= 0 and variant.position + len(variant.ref) <= genome.lengths[variant.chrom]
+
+
+def _check_ref(variant: Variant, genome: Genome) -> tuple[str, str] | None:
+    """Whether REF lies on its chromosome and is what the genome has."""
+    ref, end, length = variant.ref, variant.position + len(variant.ref), genome.lengths[variant.chrom]
+    if not _inside(variant, genome):
         return "off_the_end", f"{variant.chrom} has {length} bp, REF is at {variant.position + 1}-{end}"
-    if max(len(ref), len(alt)) > max_allele:
-        return "allele_too_long", f"{max(len(ref), len(alt))} bp, the limit is {max_allele}"
     found = decode(genome.codes(variant.chrom, variant.position, end))
     if found != ref:
         return "ref_mismatch", f"REF is {ref[:60]}, genome {genome.name} has {found[:60]}"
     return None
+
+
+def _structural(variant: Variant, given: str, record: Any, genome: Genome, allele: int) -> Variant:
+    """The variant with its ALT in the text of `megabase.structural`; Rejected if that cannot be."""
+    info = {key: record.INFO.get(key) for key in INFO}
+    place = (variant.chrom, variant.position)
+    texts = read_structural(given, *place, variant.ref, genome, info, allele, len(record.ALT))
+    return Variant(*place, *texts)
 
 
 def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -177,43 +254,6 @@ def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame,
     )
 
 
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Numbered (from 1) cyvcf2 records; FileError where the file cannot be read on."""
-    from cyvcf2 import VCF
-
-    _check_whole(path)
-    try:
-        reader = VCF(str(path))
-    except OSError as error:
-        raise FileError(f"{path}: not a VCF ({error}); wanted ##fileformat=VCF and a #CHROM line") from error
-    number = 0
-    while True:
-        number += 1
-        try:
-            record = next(reader, None)
-        except Exception as error:  # htslib reports a parse failure as a bare Exception
-            raise FileError(f"{path}: record {number} cannot be read ({error}); {_BROKEN}") from error
-        if record is None:
-            return
-        if not record.ALT and str(record).split("\t")[3] == ".":
-            # a line that failed to parse can come back as an empty record, whose REF may not be touched
-            raise FileError(f"{path}: record {number} cannot be read; {_BROKEN}")
-        yield number, record
-
-
-def _check_whole(path: Path) -> None:
-    """FileError if a bgzip file lacks its end marker: cut at a block's end it would read without an error."""
-    if not path.exists():
-        raise FileError(f"{path}: VCF not found")
-    with path.open("rb") as handle:
-        head = handle.read(18)
-        if head[:2] != b"\x1f\x8b" or head[12:14] != b"BC":
-            return
-        handle.seek(max(path.stat().st_size - len(_BGZF_END), 0))
-        if handle.read() != _BGZF_END:
-            raise FileError(f"{path}: cut short, its bgzip end marker is missing; fetch it again")
-
-
 def split_variants(
     vcf: str | Path,
     genome: str | Path,
@@ -221,7 +261,12 @@ def split_variants(
     rejected: str | Path,
     *,
     max_allele: int,
+    window: int | None = None,
     max_variants: int | None = None,
+    sample: str | None = None,
+    haplotypes: bool = False,
+    unphased: Unphased = "reject",
+    regions: str | Path | None = None,
     seed: int = 0,
     config_hash: str = "",
     packing: Packing | None = None,
@@ -232,12 +277,15 @@ def split_variants(
 
     Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks of
     equal estimated cost (`megabase.packing`; some are empty where there is too little to do). `max_variants`
-    keeps a seeded subset of the accepted ones. Returns the numbers of variants written and of rows rejected.
+    keeps a seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
+    Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
-    parts = list(read_variants(vcf, store, max_allele=max_allele))
+    parts = list(same_assembly(read_variants(vcf, store, max_allele=max_allele, window=window), vcf, store))
+    if sample is not None:
+        parts = of_sample(parts, vcf, store, sample, unphased if haplotypes else None, regions)
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
-    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele")
+    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele", "variant_id")
     refused = pl.concat([part[1] for part in parts])
     read = accepted.height
     if max_variants is not None and read > max_variants:

@@ -5,6 +5,7 @@ rule split_variants:
     input:
         vcf=plan.variant_vcf,
         genome=plan.variant_genome,
+        regions=plan.variant_regions,
         genes=plan.variant_genes,
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
@@ -30,6 +31,28 @@ rule split_variants:
         "--seed {params.seed} &> {log:q}"
 
 
+rule list_haplotypes:
+    input:
+        vcf=plan.variant_vcf,
+        genome=plan.variant_genome,
+    output:
+        haplotypes="<results>/variants/{variants}/haplotypes.parquet",
+    log:
+        "<logs>/list_haplotypes/{variants}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="8GB",
+        runtime="4h",
+    params:
+        settings=plan.variant_settings,
+        max_allele=settings.scoring.max_allele,
+        window=plan.variant_window,
+    shell:
+        "megabase list-haplotypes {input.vcf:q} --genome {input.genome:q} --settings {params.settings:q} "
+        "--max-allele {params.max_allele} --window {params.window} -o {output.haplotypes:q} &> {log:q}"
+
+
 rule score_variants:
     input:
         variants="<results>/variants/{variants}/{scatteritem}.parquet",
@@ -38,6 +61,7 @@ rule score_variants:
         genome=plan.variant_genome,
         genes=plan.variant_genes,
         polya_sites=plan.polya_sites,
+        haplotypes=plan.variant_haplotypes,
     output:
         scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
     log:
@@ -53,8 +77,8 @@ rule score_variants:
         settings=plan.scoring_settings,
     shell:
         "megabase score-variants {input.variants:q} --model {input.model:q} --genome {input.genome:q} "
-        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --settings {params.settings:q} "
-        "-o {output.scores:q} &> {log:q}"
+        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --haplotypes={input.haplotypes:q} "
+        "--settings {params.settings:q} -o {output.scores:q} &> {log:q}"
 
 
 rule calibrate_scores:

@@ -29,6 +29,7 @@ from megabase.predictors import base
 from megabase.predictors.calibrated import Calibration, read_calibration, table_of
 from megabase.predictors.strands import BothStrands
 from megabase.spec import OutputType
+from megabase.structural import parse_structural
 from megabase.variants import Variant, allele_codes, check_variant
 
 Predictions = dict[OutputType, Prediction]
@@ -254,6 +255,11 @@ def _interval_window(genome: Genome, interval: Interval) -> Window:
 def _variant_window(genome: Genome, variant: Variant, length: int) -> Window:
     chrom = chromosome(genome, variant.chrom)
     variant = Variant(chrom, variant.position, variant.ref.upper(), variant.alt.upper())
+    if parse_structural(variant.position, variant.alt) is not None:
+        raise ValueError(
+            f"variant {variant.variant_id}: is structural, its alleles are not drawn side by side; score it "
+            "in a variant set (docs/scoring.md)"
+        )
     if problem := check_variant(variant, genome, length // 2):
         raise ValueError(f"variant {variant.variant_id}: {': '.join(problem)}")
     start = window_start(variant.position, len(variant.ref), length)

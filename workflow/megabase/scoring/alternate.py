@@ -13,15 +13,23 @@ import numpy as np
 
 from megabase.scoring.annotation import Annotation
 from megabase.sequence import encode
+from megabase.structural import is_structural
 
 if TYPE_CHECKING:
     from megabase.scoring.annotation import GeneModel
 
 
 class AlternateGenome:
-    """A genome in which `variant` has its ALT allele; everything else is that of `genome`."""
+    """A genome in which `variant` has its ALT allele; everything else is that of `genome`.
+
+    ValueError for a structural variant, or one on a person's haplotype.
+    """
 
     def __init__(self, genome: Any, variant: Any) -> None:
+        if is_structural(variant.alt) or getattr(variant, "haplotype", 0):
+            raise ValueError(
+                f"{variant.variant_id}: its ALT is no sequence in the genome, and is not mutated"
+            )
         self._genome, self._variant = genome, variant
         self.lengths = dict(genome.lengths)
         self.lengths[variant.chrom] += len(variant.alt) - len(variant.ref)

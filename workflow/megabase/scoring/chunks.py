@@ -29,11 +29,13 @@ from megabase.logs import LOGGER, progress
 from megabase.predictors.card import ModelCard, open_card
 from megabase.representation import represented
 from megabase.scoring.annotation import Annotation
+from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
 from megabase.scoring.fitting import score_fitting
 from megabase.scoring.keys import GENE_KEYS, JUNCTION_KEYS, SPREAD, VARIANT_KEYS
 from megabase.scoring.keys import raw_matrix as raw_matrix
 from megabase.scoring.parts import write_part
+from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.scoring.selfcheck import check_device
 from megabase.spec import REPRESENTATION_COLUMNS, TRACK_COLUMNS, VARIANT_COLUMNS
@@ -59,18 +61,21 @@ def score_variants(
     scorers: Sequence[str] | None = None,
     *,
     polya_sites: str | Path | None = None,
+    haplotypes: str | Path | None = None,
     device: str = "cpu",
 ) -> None:
     """Score the variants of a chunk (a `variants` table) with a model; write the folder `output_dir`.
 
     scorers: names or `recommended` (default: of the settings). A run that was killed goes on after its last
-    finished batch and gives the same bytes. An empty chunk loads no model. ValueError for a scorer that is
-    unknown or cannot run, a device that gives wrong answers, or too little memory for one sequence.
+    finished batch and gives the same bytes. haplotypes: table of `list_haplotypes`, where the chunk's
+    variants are scored on them. An empty chunk loads no model. ValueError for a scorer that is unknown or
+    cannot run, a device that gives wrong answers, or too little memory for one sequence.
     """
     from megabase.genome import Genes, Genome
 
     genome = Genome.open(genome_folder)
     predictor = _open_model(model_dir, device, genome.organism, settings, empty=_is_empty(chunk))
+    check_belonging(chunk, read_variant_table(chunk), genome, genes_folder, predictor)
     annotation = None
     if genes_folder:
         annotation = Annotation.from_tables(Genes.open(genes_folder), polya_sites)
@@ -80,9 +85,11 @@ def score_variants(
         has_genes=annotation is not None,
         has_polya_sites=annotation is not None and annotation.has_polya_sites,
     )
-    make = Idle if isinstance(predictor, ModelCard) else Engine
-    engine = make(predictor, genome, annotation, chosen, settings)
-    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites)
+    if isinstance(predictor, ModelCard):
+        engine = Idle(predictor, genome, annotation, chosen, settings)
+    else:
+        engine = make_engine(predictor, genome, annotation, chosen, settings, haplotypes)
+    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
     score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
 
 
@@ -172,9 +179,10 @@ def read_variant_table(chunk: str | Path) -> pl.DataFrame:
 
 def as_variants(table: pl.DataFrame) -> list[Any]:
     """`Variant` of each row of a table with `VARIANT_KEYS`."""
-    from megabase.variants import Variant
+    from megabase.variants import Variant, haplotype_of
 
-    return [Variant(*row) for row in table.select("chrom", "position", "ref", "alt").iter_rows()]
+    rows = table.select("chrom", "position", "ref", "alt", "variant_id").iter_rows()
+    return [Variant(*row[:4], haplotype=haplotype_of(row[4])) for row in rows]
 
 
 def _part_folder(output_dir: Path, stamp: Stamp, scorers: Sequence[Scorer]) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from megabase.scoring.engine import Engine
 from megabase.scoring.scorers import Part
 from megabase.sequence import decode
+from megabase.structural import is_structural
 
 if TYPE_CHECKING:
     from megabase.scoring.explain import Choice
@@ -27,7 +28,9 @@ def shift_controls(engine: Engine, choice: Choice, variant: Any) -> list[float]:
     and for scorers that read about the variant itself.
     """
     change = len(variant.alt) - len(variant.ref)
-    if change == 0 or choice.scorer.part is not Part.EXONS or engine.annotation is None:
+    if is_structural(variant.alt) or change == 0:
+        return []
+    if choice.scorer.part is not Part.EXONS or engine.annotation is None:
         return []
     controls = [
         c for d in DISTANCES for side in (-1, 1) if (c := _control(engine, variant, side * d, change))

@@ -9,7 +9,7 @@ depends on nothing but its window, the genes and the model. Source: AlphaGenome 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from megabase.scoring.placement import CENTERED, check_placement, place_window
 from megabase.scoring.rows import RowMaker, Rows, splice_positions
 from megabase.scoring.scorers import Part, Scorer, scorer_tracks
 from megabase.scoring.sparse import SparseScoring
-from megabase.spec import OUTPUTS, Kind, OutputType
+from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
+from megabase.structural import reference_span
 
 if TYPE_CHECKING:
     from megabase.scoring.annotation import Annotation, GeneModel
@@ -39,7 +40,8 @@ Predictions = dict[OutputType, dict[str, Tensor]]
 class Case:
     """One variant in its window: `*_index` are rows of the batch, `overlaps` the genes at the variant.
 
-    starting: genes with a start site in the window. alignment: from REF's positions to ALT's.
+    starting: genes with a start site in the window. alignment: from REF's positions to ALT's. partners: by
+    output type the channels of the other strand, int64 [P].
     """
 
     variant: Any
@@ -50,15 +52,17 @@ class Case:
     starting: list[GeneModel] = field(default_factory=list)
     overlaps: list[GeneModel] = field(default_factory=list)
     junctions: tuple[Tensor, Tensor, Tensor] | None = None  # REF, ALT [K, K, 2B] and REF positions [4, K]
+    partners: Mapping[OutputType, Tensor] = field(default_factory=dict)
 
     @property
     def offset(self) -> int:
         """First base of the variant within the window."""
         return self.variant.position - self.start
 
-    def align(self, alt: Tensor) -> Tensor:
-        """ALT predictions [S, ...] on the positions of REF."""
-        return self.alignment.align(torch.arange(len(alt)), lambda at: alt[at.to(alt.device)])
+    def align(self, alt: Tensor, output: OutputType | None = None) -> Tensor:
+        """ALT predictions [S, P] on the positions of REF; of an output type, turned bases on their strand."""
+        partners = self.partners.get(output) if output is not None else None
+        return self.alignment.align(torch.arange(len(alt)), lambda at: alt[at.to(alt.device)], partners)
 
 
 class Engine:
@@ -90,7 +94,8 @@ class Engine:
         self.organism = genome.organism
         self.tracks = predictor.tracks(self.organism)
         strands = {s.name: _strands(scorer_tracks(s, self.tracks)) for s in scorers}
-        self._rows = RowMaker(strands, settings.window)
+        self._partners = {o: _strand_partners(o, rows) for o, rows in self.tracks.items()}
+        self._rows = RowMaker(strands, settings.window, self._partners)
         wanted = {o for s in scorers for o in s.needs} - {OutputType.SPLICE_JUNCTIONS}
         self._outputs = [o for o in OutputType if o in wanted]
         self.with_junctions = any(s.part is Part.JUNCTIONS for s in scorers)
@@ -151,11 +156,11 @@ class Engine:
             start = self._start(variant)
             pair = self._alleles.allele_pieces(self.genome, variant, start, window)
             places = [index.setdefault(pieces, len(index)) for pieces in pair]
-            case = Case(variant, start, *places, self._alleles.allele_alignment(variant, start, window))
+            alignment = self._alleles.allele_alignment(variant, start, window)
+            case = Case(variant, start, *places, alignment, partners=self._partners)
             if self.annotation is not None:
                 case.starting = self.annotation.starting_in(variant.chrom, start, start + window)
-                end = variant.position + len(variant.ref)
-                case.overlaps = self.annotation.overlapping(variant.chrom, variant.position, end)
+                case.overlaps = self.annotation.overlapping(variant.chrom, *reference_span(variant))
             cases.append(case)
         return cases, list(index)
 
@@ -186,7 +191,7 @@ class Engine:
             for case in part:
                 ref, alt = (Reading.whole(probabilities[i]) for i in (case.ref_index, case.alt_index))
                 places.append(splice_positions(case, ref, alt, window))
-                moved.append(case.alignment.sites(places[-1], window, alt.span))
+                moved.append(case.alignment.sites(places[-1], alt.span))
             rows = [i for case in part for i in (case.ref_index, case.alt_index)]
             positions = _stack_padded([p for pair in zip(places, moved, strict=True) for p in pair])
             values = junctions(rows, positions)
@@ -202,6 +207,13 @@ class Engine:
             ref = {scorer.output_type: Reading.whole(values[case.ref_index])}
             alt = {scorer.output_type: Reading.whole(values[case.alt_index])}
         return self._rows.rows(scorer, case, ref, alt, self.coding(case))
+
+
+def _strand_partners(output: OutputType, rows: list[dict]) -> Tensor:
+    """Channels int64 [P] of the other strand."""
+    if output is OutputType.SPLICE_SITES:
+        return torch.tensor(SiteClass.REVERSE_COMPLEMENT)
+    return torch.tensor([row.get("strand_partner", i) for i, row in enumerate(rows)])
 
 
 def _strands(rows: list[dict]) -> np.ndarray:

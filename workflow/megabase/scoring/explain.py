@@ -197,7 +197,7 @@ def _alleles(output: OutputType, case: Case, predictions: Predictions) -> tuple[
     values = _values(output, predictions)
     ref, alt = values[case.ref_index].float().cpu(), values[case.alt_index].float().cpu()
     fine = OUTPUTS[output].resolutions[0] == 1
-    return ref, case.align(alt) if fine else alt
+    return ref, case.align(alt, output) if fine else alt
 
 
 def _most_changed(output: OutputType, case: Case, predictions: Predictions, choice: Choice) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from megabase.alignment import Alignment
 from megabase.scoring.engine import Case, Engine, Predictions
 from megabase.scoring.scorers import Scorer
 from megabase.spec import ALPHABET, UNKNOWN_BASE, OutputType
@@ -57,6 +58,7 @@ def mutate(
     places = [(i, b) for i, own in enumerate(bases) if own < UNKNOWN_BASE for b in range(4) if b != own]
     scores = np.full((last - first, 4), np.nan)
     align = on_alternate and scorer.has_genes
+    own = Alignment.of_alleles(0, 1, 1, len(codes))  # a substitution moves no base of its sequence
     size = max(1, engine.settings.batch_size)
     base = engine.predictor.predict(codes[None], engine.organism, outputs=list(scorer.needs))
     for start in range(0, len(places), size):
@@ -69,7 +71,7 @@ def mutate(
         for row, (i, b) in enumerate(batch):
             position = case.start + first + i
             snv = variant_type(case.variant.chrom, position, ALPHABET[bases[i]], ALPHABET[b])
-            one = replace(case, variant=snv, ref_index=0, alt_index=row + 1)
+            one = replace(case, variant=snv, ref_index=0, alt_index=row + 1, alignment=own)
             scores[i, b] = _pick(engine.score_case(scorer, one, both), channel, gene_id)
     return contribution_matrix(scores, bases, signed=scorer.signed)
 
@@ -88,7 +90,9 @@ def _laid_on_reference(predictions: Predictions, case: Case | None) -> Predictio
         return predictions
     fine = ("1bp", "probabilities")
     return {
-        output: {k: torch.stack([case.align(row) for row in v]) for k, v in heads.items() if k in fine}
+        output: {
+            k: torch.stack([case.align(row, output) for row in v]) for k, v in heads.items() if k in fine
+        }
         for output, heads in predictions.items()
     }
 

@@ -46,10 +46,15 @@ class Rows:
 
 
 class RowMaker:
-    """Makes rows of scorers. strands: by scorer name the strand of every channel. window: bases."""
+    """Makes rows of scorers. strands: by scorer name the strand of every channel. window: bases.
 
-    def __init__(self, strands: Mapping[str, np.ndarray], window: int) -> None:
-        self._strands, self._window = strands, window
+    partners: by output type the channel of the other strand, int64 [P], read where ALT turns the bases.
+    """
+
+    def __init__(
+        self, strands: Mapping[str, np.ndarray], window: int, partners: Mapping[OutputType, Tensor]
+    ) -> None:
+        self._strands, self._window, self._partners = strands, window, partners
 
     def rows(
         self, scorer: Scorer, case: Case, ref: Readings, alt: Readings, coding: Sequence[GeneModel]
@@ -96,7 +101,7 @@ class RowMaker:
         if not len(positions):  # no base of any gene is within the scorer's width
             return Rows(torch.full((len(genes), len(self._strands[scorer.name])), torch.nan), list(genes))
         masks = [span_mask(torch.tensor(own).view(-1, 2), 0, self._window)[positions] for own in spans]
-        before, after = aligned(scorer.output_type, case, ref, alt, positions)
+        before, after = self._aligned(scorer.output_type, case, ref, alt, positions)
         if scorer.output_type is OutputType.SPLICE_SITES:
             before, after = before[:, :4], after[:, :4]
         functions = {
@@ -131,7 +136,7 @@ class RowMaker:
             if spans is None:
                 continue
             positions = positions_of(spans.tolist())
-            before, after = aligned(scorer.output_type, case, ref, alt, positions)
+            before, after = self._aligned(scorer.output_type, case, ref, alt, positions)
             ends = (spans[:, 1] - spans[:, 0]).cumsum(0)
             own = torch.stack((ends - (spans[:, 1] - spans[:, 0]), ends), -1)
             raw.append(formulas.polyadenylation_score(before, after, own))
@@ -141,6 +146,13 @@ class RowMaker:
         scores = _rows(torch.stack(raw))
         scores[~scores.isfinite()] = torch.nan
         return Rows(self._on_strand(scorer, scores, genes), genes)
+
+    def _aligned(
+        self, output: OutputType, case: Case, ref: Readings, alt: Readings, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Values [n, P] of both alleles at positions int64 [n] of REF."""
+        after = case.alignment.align(positions, alt[output].at, self._partners[output])
+        return ref[output].at(positions), after
 
     def _on_strand(self, scorer: Scorer, raw: Tensor, genes: Sequence[GeneModel]) -> Tensor:
         """NaN where a track's strand is neither the gene's nor `.`."""
@@ -172,13 +184,6 @@ def same_junctions(rows: Rows, case: Case) -> Tensor:
     return _rows(change[[places[(*span, gene.strand)] for span, gene in pairs]])
 
 
-def aligned(
-    output: OutputType, case: Case, ref: Readings, alt: Readings, positions: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Values [n, P] of both alleles at positions int64 [n] of REF."""
-    return ref[output].at(positions), case.alignment.align(positions, alt[output].at)
-
-
 def splice_positions(case: Case, ref: Reading, alt: Reading, window: int) -> Tensor:
     """Candidate sites int64 [4, K] on REF positions: annotated, or predicted on either allele.
 
@@ -192,6 +197,7 @@ def splice_positions(case: Case, ref: Reading, alt: Reading, window: int) -> Ten
         for kind, sites in enumerate(gene.splice_sites()):
             place = torch.from_numpy(np.asarray(sites)) - case.start
             scores[torch.isin(positions, place), strand + kind] = 1.0
+    scores[case.alignment.mirrored(positions)] = 0.0  # turned sites have no junctions to be compared with
     chosen = select_splice_sites(scores, MAX_SITES, SITE_THRESHOLD)
     return torch.where(chosen >= 0, positions[chosen.clamp_min(0)], chosen)
 

@@ -138,7 +138,7 @@ class SparseScoring:
         """The case with the junctions that every member predicts, at the sites of their mean."""
         ref, alt = (mean_reading([f.readings[SITES] for f in found]) for found in (refs, alts))
         positions = splice_positions(case, ref, alt, self._window)
-        moved = case.alignment.sites(positions, self._window, alt.span)
+        moved = case.alignment.sites(positions, alt.span)
         found = []
         for member, one, other in zip(self._members, refs, alts, strict=True):
             before = member.junctions(one.embedding, positions)

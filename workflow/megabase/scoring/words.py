@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from megabase.scoring.annotation import PROTEIN_CODING
 from megabase.scoring.scorers import Part
 from megabase.spec import OutputType
+from megabase.structural import WORDS, Event, is_structural, parse_structural, reference_span
 
 if TYPE_CHECKING:
     from megabase.scoring.annotation import GeneModel
@@ -44,6 +45,10 @@ def describe(
 
 
 def _kind(variant: Any) -> str:
+    if is_structural(variant.alt):
+        event = parse_structural(variant.position, variant.alt)
+        size = f" of {event.end - event.start:,} bases" if isinstance(event, Event) else ""
+        return f"{WORDS[event.kind]}{size}"
     difference = len(variant.alt) - len(variant.ref)
     if difference == 0:
         return "single-nucleotide variant" if len(variant.ref) == 1 else "multi-nucleotide variant"
@@ -114,7 +119,7 @@ def _place(variant: Any, genes: Sequence[GeneModel], window: int) -> str:
     """Where the variant lies relative to the nearest gene of the window."""
     if not genes:
         return f"No annotated gene lies in the window of {window:,} bases."
-    start, end = variant.position, variant.position + len(variant.ref)
+    start, end = reference_span(variant)
     gene = min(genes, key=lambda g: _nearness(g, start, end))
     name = gene.gene_name or gene.gene_id
     if gene.start >= end or gene.end <= start:
