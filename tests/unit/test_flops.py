@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from megabase.model import AlphaGenome, Sizes
 from megabase.model.flops import forward_flop, forward_parts, read_flop, training_flop
-from megabase.model.partial import embed_part, plan_decoder, predict_finest
+from megabase.model.partial import FinestHeads, embed_part, plan_decoder
 from megabase.predictors.windows import decoded_bases
 from megabase.spec import OutputType
 
@@ -130,6 +130,6 @@ def test_counted_work_is_what_torch_multiplies(span) -> None:
     outputs = [OutputType.DNASE, OutputType.CAGE]
     with FlopCounterMode(display=False) as counter:
         x = embed_part(model, plan, tokens, skips, index)
-        predict_finest(model, x, index, outputs, {})
+        FinestHeads(model, 0, {}).predict(x, outputs)
     work = decoded_bases(sizes, plan) | {f"head {o}": span[1] - span[0] for o in outputs}
     assert read_flop(sizes, window, work) == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from megabase.model.alphagenome import AlphaGenome
-from megabase.model.heads import linear_together, site_predictions, some_channels
+from megabase.model.heads import site_predictions, some_channels
 from megabase.model.scaling import unscale_predictions
 from megabase.model.sizes import N_DOWNSAMPLE, RESOLUTIONS, STEM_WIDTH, WIDTH, Sizes
 from megabase.spec import OUTPUTS, TOKEN, Kind, OutputType
@@ -141,32 +141,50 @@ def embed_part(
     return found[:, plan.first - first : plan.last - first]
 
 
-def predict_finest(
-    model: AlphaGenome,
-    x: Tensor,
-    organism: Tensor,
-    outputs: Collection[OutputType],
-    channels: Mapping[OutputType, Tensor],
-) -> dict[OutputType, Tensor]:
-    """Predictions [B, n, P] of sequence outputs at their finest resolution, in the units of the tracks.
+class FinestHeads:
+    """The sequence heads of one organism at their finest resolution, with their weights taken out once.
 
-    x [B, n, D]: output embedding of that resolution, which all of `outputs` share. channels: int64 [P] by
-    output type (of splice sites all). Junctions and contact maps have functions of their own.
+    channels: int64 [P] by output type, those that are predicted (of splice sites all); absent: all.
     """
-    heads = {o: model.head_of(o).at(OUTPUTS[o].resolutions[0]) for o in outputs}
-    wanted = [channels.get(o) for o in heads]
-    maps = [head.multi_organism_linear for head in heads.values()]
-    logits = linear_together(maps, x, organism, wanted)
-    found = {}
-    for (output, head), chosen, y in zip(heads.items(), wanted, logits, strict=True):
-        if OUTPUTS[output].kind is Kind.TRACKS:
-            mean = some_channels(model.track_mean(output), chosen)[organism][:, None]
-            scaled = head.activate(y, organism, chosen).float()
-            resolution, squash = OUTPUTS[output].resolutions[0], OUTPUTS[output].squash
-            found[output] = unscale_predictions(scaled, mean, resolution, squash=squash)
-        else:
-            found[output] = site_predictions(output, y)["probabilities"]
-    return found
+
+    def __init__(self, model: AlphaGenome, organism: int, channels: Mapping[OutputType, Tensor]) -> None:
+        self._model, self._organism, self._channels = model, organism, channels
+        self._joined: dict[tuple[OutputType, ...], tuple[Tensor, Tensor, list[int]]] = {}
+
+    def predict(self, x: Tensor, outputs: Collection[OutputType]) -> dict[OutputType, Tensor]:
+        """Predictions [B, n, P] in the units of the tracks.
+
+        x [B, n, D]: output embedding of the resolution that all of `outputs` share. Junctions and contact
+        maps have functions of their own.
+        """
+        weight, bias, sizes = self._weights(tuple(outputs), x)
+        logits = torch.matmul(x, weight) + bias
+        return {
+            output: self._finish(output, y)
+            for output, y in zip(outputs, logits.split(sizes, -1), strict=True)
+        }
+
+    def _weights(self, outputs: tuple[OutputType, ...], like: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        """Weights [D, P] and biases [P] of some heads side by side, and the channels of each."""
+        if outputs not in self._joined:
+            parts = [self._linear(output) for output in outputs]
+            joined = [torch.cat([part[i] for part in parts], -1).to(like) for i in (0, 1)]
+            self._joined[outputs] = (*joined, [len(part[1]) for part in parts])
+        return self._joined[outputs]
+
+    def _linear(self, output: OutputType) -> tuple[Tensor, Tensor]:
+        linear = self._model.head_of(output).at(OUTPUTS[output].resolutions[0]).multi_organism_linear
+        chosen = self._channels.get(output)
+        return tuple(some_channels(value[self._organism], chosen) for value in (linear.w, linear.b))
+
+    def _finish(self, output: OutputType, logits: Tensor) -> Tensor:
+        if OUTPUTS[output].kind is not Kind.TRACKS:
+            return site_predictions(output, logits)["probabilities"]
+        chosen, resolution = self._channels.get(output), OUTPUTS[output].resolutions[0]
+        index = torch.full((len(logits),), self._organism, device=logits.device)
+        scaled = self._model.head_of(output).at(resolution).activate(logits, index, chosen).float()
+        mean = some_channels(self._model.track_mean(output), chosen)[index][:, None]
+        return unscale_predictions(scaled, mean, resolution, squash=OUTPUTS[output].squash)
 
 
 def contact_columns(model: AlphaGenome, pair: Tensor, bins: Sequence[int]) -> Tensor:

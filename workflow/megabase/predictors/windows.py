@@ -21,12 +21,12 @@ from megabase.model.heads import without_padding
 from megabase.model.partial import (
     DecoderPlan,
     Encoded,
+    FinestHeads,
     contact_columns,
     embed_part,
     encode_part,
     plan_decoder,
     predict_contacts,
-    predict_finest,
 )
 from megabase.model.sizes import Sizes
 from megabase.predictors.encodings import Encodings
@@ -78,6 +78,7 @@ class Windows:
         tracks = predictor.tracks(organism)
         own = {o: range(len(rows)) for o, rows in tracks.items() if o is not OutputType.SPLICE_SITES}
         self._channels = predictor.chosen(own, organism)
+        self._heads = FinestHeads(predictor.model, int(self._index), self._channels)
         self.encodings = Encodings(self._encode, genome, limit)
         self.work: Counter[str] = Counter()  # what was computed, as `model/flops.py` counts it
 
@@ -86,25 +87,21 @@ class Windows:
         return encode_part(self._model, self._predictor.sequence(codes), before, after)
 
     @torch.inference_mode()
-    def transform(
-        self, alleles: Sequence[Pieces], wanted: Sequence[Wanted], batch_size: int
-    ) -> list[Transformed]:
-        """Alleles through encoder and tower, `batch_size` at a time.
+    def transform(self, alleles: Sequence[Pieces], wanted: Sequence[Wanted]) -> list[Transformed]:
+        """Alleles through encoder and tower, as one batch.
 
-        wanted: what will be read: all contact bins, and the spans that will be read soon.
+        wanted: what will be read: all contact bins, and the spans that will be read next.
         """
-        found = []
         near = [self._decoded_tokens(want) for want in wanted]
-        bins = [_bins(want) for want in wanted]
-        for start in range(0, len(alleles), batch_size):
-            some = alleles[start : start + batch_size]
-            tokens = self.encodings.tokens(some, self._length, near[start : start + batch_size])
-            tokens, pair = self._model.transform(tokens, self._index.expand(len(some)))
-            self.work["tower"] += len(some)
-            for i, (pieces, own) in enumerate(zip(some, bins[start : start + batch_size], strict=True)):
-                columns = contact_columns(self._model, pair[i], own) if own else None
-                one = tokens[i : i + 1].clone() if len(some) > 1 else tokens
-                found.append(Transformed(pieces, one, own, columns))
+        tokens = self.encodings.tokens(alleles, self._length, near)
+        tokens, pair = self._model.transform(tokens, self._index.expand(len(alleles)))
+        self.work["tower"] += len(alleles)
+        found = []
+        for i, (pieces, want) in enumerate(zip(alleles, wanted, strict=True)):
+            bins = _bins(want)
+            columns = contact_columns(self._model, pair[i], bins) if bins else None
+            own = tokens[i : i + 1].clone() if len(alleles) > 1 else tokens
+            found.append(Transformed(pieces, own, bins, columns))
         return found
 
     def _decoded_tokens(self, wanted: Wanted) -> list[Span]:
@@ -131,7 +128,7 @@ class Windows:
             tokens = torch.cat([allele.tokens[:, a:b] for a, b in spans], 1)
             embedded = self._model.output_embedder(tokens, self._index)
             self.work["output embedder, 128 bp"] += tokens.shape[1] * TOKEN
-            values = predict_finest(self._model, embedded, self._index, outputs, self._channels)
+            values = self._heads.predict(embedded, outputs)
             self._count(outputs, tokens.shape[1] * TOKEN)
             result.readings |= {o: Reading(tuple(spans), v[0]) for o, v in values.items()}
         output = OutputType.CONTACT_MAPS
@@ -193,7 +190,7 @@ class Windows:
         for spans, outputs in _alike(wanted):
             for first, last in _within(spans, start, x.shape[1]):
                 part = x[:, first - start : last - start]
-                values = predict_finest(self._model, part, self._index, outputs, self._channels)
+                values = self._heads.predict(part, outputs)
                 self._count(outputs, last - first)
                 for output, value in values.items():
                     parts[(output,)].append((first, value[0].contiguous()))

@@ -59,28 +59,31 @@ class SparseScoring:
                 (case.ref_index, case.alt_index), wanted_of(self._near, case, self._window, ()), strict=True
             ):
                 _add(wants[index], want)
-        states = [m.transform(alleles, wants, batch_size) for m in self._members]
+        states, near = self._read_near(alleles, wants, batch_size)
         found: list[dict[str, Rows]] = [{} for _ in cases]
-        self._score_near(cases, states, wants, found)
+        for case, rows in zip(cases, found, strict=True):
+            pairs = [(own[case.ref_index].readings, own[case.alt_index].readings) for own in near]
+            for scorer in self._near:
+                rows[scorer.name] = self._score(scorer, [case] * len(pairs), pairs, ())
         self._score_far(cases, states, coding, found)
         return [{name: rows[name] for name in self._order} for rows in found]
 
-    # --- around the variant: all alleles of a batch are read together
+    def _read_near(
+        self, alleles: Sequence[Pieces], wants: Sequence[Wants], batch_size: int
+    ) -> tuple[list[list[Transformed]], list[list[Found]]]:
+        """By member: alleles after the tower, and what is read around the variants.
 
-    def _score_near(
-        self,
-        cases: Sequence[Case],
-        states: Sequence[Sequence[Transformed]],
-        wants: Sequence[Wants],
-        found: list[dict[str, Rows]],
-    ) -> None:
-        read = [
-            m.read(list(zip(own, wants, strict=True))) for m, own in zip(self._members, states, strict=True)
-        ]
-        for case, rows in zip(cases, found, strict=True):
-            pairs = [(own[case.ref_index].readings, own[case.alt_index].readings) for own in read]
-            for scorer in self._near:
-                rows[scorer.name] = self._score(scorer, [case] * len(pairs), pairs, ())
+        Batch by batch, while the encoder's activations there are at hand.
+        """
+        states: list[list[Transformed]] = [[] for _ in self._members]
+        near: list[list[Found]] = [[] for _ in self._members]
+        for member, own, found in zip(self._members, states, near, strict=True):
+            for first in range(0, len(alleles), batch_size):
+                batch = slice(first, first + batch_size)
+                some = member.transform(alleles[batch], wants[batch])
+                found += member.read(list(zip(some, wants[batch], strict=True)))
+                own += some
+        return states, near
 
     # --- genes: a window after the other, because they take much memory
 
