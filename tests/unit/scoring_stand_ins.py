@@ -125,8 +125,14 @@ def some_variants(genome: Genome) -> list[Variant]:
     return found
 
 
+def in_order(variants: list[Variant]) -> list[Variant]:
+    """Variants in genome order."""
+    return sorted(variants, key=lambda v: (v.chrom, v.position))
+
+
 def write_variants(variants: list[Variant], path: Path) -> Path:
-    """A `variants` table."""
+    """A `variants` table, in genome order as `split_variants` writes it."""
+    variants = in_order(variants)
     rows = [
         (v.variant_id, v.chrom, v.position, v.ref, v.alt, f"rs{i}", i + 1, 1) for i, v in enumerate(variants)
     ]

@@ -38,7 +38,7 @@ def test_help_starts_without_torch_and_polars() -> None:
         ("prepare-genome", "/nowhere.fa", "--name", "x", "--settings", '{"organsm": "x"}', "-o", "{tmp}/g"),
         ("train-teacher", "s", "--genomes", "g", "--intervals", "i", "--scheme", "all", "--folds", "{",
          "--organisms", "x", "-o", "{tmp}/m"),
-        ("query-scores", "{tmp}/none"),
+        ("query", "{tmp}/none"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(

@@ -9,6 +9,7 @@ import pytest
 from megabase.config import (
     Config,
     FoldSettings,
+    ScoringSettings,
     TrainSettings,
     is_vcf_path,
     load_config,
@@ -76,6 +77,20 @@ def test_models_that_tell_a_spread() -> None:
     for message, given in wrong.items():
         with pytest.raises(FileError, match=message):
             load_config(given, "c.yaml")
+
+
+def test_the_ensemble_whose_spread_is_the_uncertainty_of_scores() -> None:
+    config = load_config(values(scoring={"uncertainty": "ensemble-all"}), "c.yaml")
+    assert config.scoring.uncertainty == "ensemble-all"
+    assert load_config(values(), "c.yaml").scoring.uncertainty is None
+    assert "uncertainty" not in section_json(ScoringSettings())  # what was made without it is not made again
+    for name, words in (
+        ("teacher-all-seed0", "teacher-all-seed0 has no members, wanted ensemble-"),
+        ("ensemble-fold0", "scoring.uncertainty: fold0 has one teacher, wanted two"),
+        ("ensemble-fold9", "scoring.uncertainty: fold9 is not in folds.schemes"),
+    ):
+        with pytest.raises(FileError, match=words):
+            load_config(values(scoring={"uncertainty": name}), "c.yaml")
 
 
 def test_benchmark_variants_have_the_benchmarks_scorers() -> None:

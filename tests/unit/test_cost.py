@@ -107,6 +107,13 @@ def test_both_strands_score_at_twice_the_cost(values: dict[str, Any]) -> None:
     assert by_name(load_config(values, "c.yaml"))[name].flop == 2 * once
 
 
+def test_the_uncertainty_of_scores_costs_a_pass_of_every_teacher(values: dict[str, Any]) -> None:
+    values["scoring"]["uncertainty"] = "ensemble-all"
+    config = load_config(values, "c.yaml")
+    found, name = by_name(config), "scores: eqtl_sign, 6,208 variants"
+    assert found[f"uncertainty of {name}"].flop == len(config.ensemble) * found[name].flop
+
+
 def test_another_gpu(values: dict[str, Any]) -> None:
     values["cost"] |= {"gpu": "B200", "peak_tflops": 2250, "share": 0.5}
     config = load_config(values, "c.yaml")

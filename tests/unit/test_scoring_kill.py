@@ -45,13 +45,13 @@ from megabase.scoring.chunks import score_variants
 chunk, model, genome, genes, output, settings = sys.argv[1:]
 score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettings, settings))
 """
-# It pauses after every table, so that a busy machine, too, can kill it in the middle.
+# It pauses before every part, so that a busy machine, too, can kill it in the middle.
 MERGE = """
 import sys, time
 from megabase.scoring import store
 from megabase.scoring.store import merge_scores
-write = store.write_table
-store.write_table = lambda *given: (write(*given), time.sleep(0.2))
+blocks = store.merged_blocks
+store.merged_blocks = lambda *given: (time.sleep(0.2), blocks(*given))[1]
 *chunks, rejected, model, output = sys.argv[1:]
 merge_scores(chunks, rejected, None, model, output)
 """

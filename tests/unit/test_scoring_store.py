@@ -13,6 +13,7 @@ import pytest
 from cyvcf2 import VCF
 from scoring_stand_ins import (
     ToyPredictor,
+    in_order,
     make_annotation,
     make_genome,
     some_variants,
@@ -24,9 +25,10 @@ from megabase.config import ScoringSettings
 from megabase.files import FileError, Stamp, read_json, read_table, read_tsv
 from megabase.scoring import chunks as chunk_module
 from megabase.scoring.calibration import calibrate_scores
-from megabase.scoring.chunks import raw_matrix, score_chunk
+from megabase.scoring.chunks import score_chunk
 from megabase.scoring.engine import Engine
-from megabase.scoring.query import empty_tidy, query_scores, tidy_scores
+from megabase.scoring.keys import raw_matrix
+from megabase.scoring.query import Wanted, empty_tidy, query, query_scores
 from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.variants import Variant
@@ -47,8 +49,8 @@ def engine(genome):
 
 
 def _score(engine, variants: list[Variant], folder: Path, n: int) -> list[Path]:
-    """Score variants in n chunks; the chunk folders."""
-    found = []
+    """Score variants in n chunks, in genome order; the chunk folders."""
+    found, variants = [], in_order(variants)
     for i, part in enumerate(np.array_split(np.arange(len(variants)), n)):
         table = write_variants([variants[j] for j in part], folder / f"variants-{i}.parquet")
         score_chunk(engine, table, folder / f"chunk-{i}", STAMP)
@@ -88,7 +90,7 @@ def test_one_chunk_and_seven_give_the_same_scores(scored):
 
 
 def test_every_variant_is_accounted_for(scored, genome):
-    variants = some_variants(genome)
+    variants = in_order(some_variants(genome))
     info = read_json(scored / "scores-seven/scores.json", "scores")
     assert (info["alleles_in"], info["scored"], info["rejected"]) == (len(variants) + 1, len(variants), 1)
     assert read_table(scored / "scores-seven/rejected.parquet", "rejected")["reason"].to_list() == [
@@ -105,7 +107,7 @@ def test_every_variant_is_accounted_for(scored, genome):
 
 def test_merge_stops_on_a_missing_or_doubled_variant(scored, tmp_path):
     chunks = sorted((scored / "seven").glob("chunk-*"))
-    with pytest.raises(FileError, match="is there twice"):
+    with pytest.raises(FileError, match="there twice"):
         merge_scores([*chunks, chunks[0]], scored / "rejected.parquet", None, None, tmp_path / "scores")
     cut = tmp_path / "cut"
     shutil.copytree(chunks[0], cut)
@@ -207,7 +209,7 @@ def test_vcf_summary_is_valid_and_states_the_largest_effect(scored, genome):
         best = int(np.lexsort((np.abs(raw[key]), np.abs(quantiles[key])))[-1])
         assert record.INFO["MB_DNASE"] == pytest.approx(raw[key][best], rel=1e-4)
         assert record.INFO["MB_DNASE_Q"] == pytest.approx(quantiles[key][best], rel=1e-4)
-        assert record.INFO["MB_DNASE_TRACK"] == f"dnase_{best}|cell_{best % 2}"
+        assert record.INFO["MB_DNASE_TRACK"] == f"dnase%20{best}|cell%20{best % 2}"
         assert record.INFO.get("MB_DNASE_ACTIVE") is None
     inside = [r for r in records if r.INFO.get("MB_RNA_SEQ") is not None]
     assert inside and all(r.INFO["MB_RNA_SEQ_GENE"] in ("PLUS", "MINUS", "NONCODING", "FAR") for r in inside)
@@ -220,26 +222,27 @@ def test_queries_and_the_tidy_table(scored, tmp_path):
     key = next(
         v for v in pl.read_parquet(folder / "dnase/part-*.parquet")["variant_id"] if v.startswith(variant)
     )
-    rows = query_scores(folder, variant=key, scorer="dnase")
+    rows = query_scores(folder, Wanted(key, scorer="dnase"))
     assert (
         rows.height == 3
         and rows.columns == empty_tidy().columns
         and rows["track_strand"].to_list() == ["+", "-", "."]
     )
     cell = query_scores(
-        folder, region="chr1:10,601-10,603", gene="PLUS", biosample="CELL 1", scorer="rna_seq"
+        folder,
+        Wanted(region="chr1:10,601-10,603", gene="PLUS", biosample="CELL 1", scorer="rna_seq"),
     )
     assert cell["variant_id"].n_unique() == 3 and set(cell["track_name"]) == {"rna_seq 1"}
     assert cell["raw"].is_null().all()  # a track of the other strand
-    assert query_scores(folder, gene="nobody").equals(empty_tidy())
-    assert set(query_scores(folder, variant=key)["scorer"]) >= {"dnase", "rna_seq", COMPOSITE}
+    assert query_scores(folder, Wanted(gene="nobody")).equals(empty_tidy())
+    assert set(query_scores(folder, Wanted(key))["scorer"]) >= {"dnase", "rna_seq", COMPOSITE}
     with pytest.raises(ValueError, match="wanted chrom:start-end"):
-        query_scores(folder, region="chr1")
+        query_scores(folder, Wanted(region="chr1"))
     with pytest.raises(FileError, match="no scores of dnaze"):
-        query_scores(folder, scorer="dnaze")
-    tidy_scores(folder, tmp_path / "scores.tsv", variant=key)
+        query_scores(folder, Wanted(scorer="dnaze"))
+    query(folder, Wanted(key), tmp_path / "scores.tsv")
     text = read_tsv(tmp_path / "scores.tsv", "tidy")
-    assert text.height == query_scores(folder, variant=key).height
+    assert text.height == query_scores(folder, Wanted(key)).height
     np.testing.assert_allclose(text.filter(pl.col("scorer") == "dnase")["raw"], rows["raw"], rtol=1e-5)
 
 

@@ -89,6 +89,25 @@ def test_intervals_and_enhancers_are_scored_when_they_are_named(shell, checkout:
     assert "score_intervals" not in everything and "score_enhancers" not in everything
 
 
+def test_the_uncertainty_of_scores_is_an_ensemble_of_the_same_variants(shell) -> None:
+    """Chunks of the ensemble are merged in; those of the student stay as they are without it."""
+    target = "results/scores/eqtl_sign/student-seed0"
+    texts = []
+    for more in ("", "--config 'scoring={uncertainty: ensemble-all}'"):
+        result = shell(f"snakemake -n -p {target} --set-scatter variants=3 {more}")
+        texts.append(result.stdout + result.stderr)
+        assert result.returncode == 0, texts[-1]
+    plain, more = (_jobs(text) for text in texts)
+    assert more["score_variants"] == plain["score_variants"] + 3
+    assert more["gather_ensemble"] == 1 and "gather_ensemble" not in plain
+    lines = [{line.strip() for line in t.splitlines() if "megabase score-variants" in line} for t in texts]
+    assert lines[0] < lines[1]
+    merges = [next(line for line in t.splitlines() if "megabase merge-scores" in line) for t in texts]
+    assert "--uncertainty= " in merges[0]
+    assert "--uncertainty=results/chunks/eqtl_sign/ensemble-all " in merges[1]
+    assert "merge-scores results/chunks/eqtl_sign/student-seed0 " in merges[1]
+
+
 @pytest.mark.parametrize("name", ["human_tiny", "yeast"])
 def test_real_data(name: str, shell, checkout: Path, real_data: Path) -> None:
     result = shell(f"snakemake -n --configfile config/{name}.yaml --config data={real_data}")

@@ -19,8 +19,8 @@ DRY = {  # what is added to a command whose full run takes minutes, or needs its
     "snakemake --cores 2 --configfile config/human_tiny.yaml --dry-run": "--config data={data}",
 }
 NEEDS_RESULTS = {  # their own words when there are no results yet
-    "megabase query-scores": "results/scores/mine/student-seed0",
     "megabase explain": "results/scores/mine/student-seed0",
+    "megabase query": "results/scores/mine/student-seed0",
     "snakemake --report": "index.html",
 }
 VCF = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t100\t.\tA\tC\t.\t.\t.\n"

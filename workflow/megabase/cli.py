@@ -359,17 +359,24 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
 
 @app.command()
 def merge_scores(
-    chunks: Paths,
+    chunks: Annotated[list[Path], typer.Argument(help="chunks in order or, with --split, their folder")],
     rejected: Annotated[Path, typer.Option(help="rejected.parquet of split-variants")],
     model: Model,
     output: Output,
     calibration: Annotated[str, typer.Option(help="calibration.json of the model; empty: no quantiles")] = "",
+    split: Annotated[str, typer.Option(help="split.json of split-variants; empty: not compared")] = "",
+    uncertainty: Annotated[
+        str, typer.Option(help="folder of the chunks of an ensemble, whose spread is joined; empty: none")
+    ] = "",
 ) -> None:
     """Join the chunks of a variant set into its scores, with quantiles."""
     from megabase.scoring import store
 
     logs.start("merge-scores")
-    store.merge_scores(chunks, rejected, optional(calibration), folder_of(model), output)
+    store.merge_scores(
+        chunks, rejected, optional(calibration), folder_of(model), output,
+        split=optional(split), uncertainty=optional(uncertainty),
+    )  # fmt: skip
 
 
 @app.command()

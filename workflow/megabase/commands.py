@@ -71,24 +71,27 @@ def estimate_scoring(
     sys.stdout.write(f"{scaling.estimate_scoring(config)}\n")
 
 
-def query_scores(
+def query(
     scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
-    variant: Annotated[str, typer.Option(help="chrom:position:ref:alt, position 1-based")] = "",
+    place: Annotated[
+        str, typer.Argument(help="variant chrom:position:ref:alt, or region chrom:start-end; empty: all")
+    ] = "",
     region: Annotated[str, typer.Option(help="chrom:start-end, 1-based and closed")] = "",
-    gene: Annotated[str, typer.Option(help="gene id or name")] = "",
-    biosample: Annotated[str, typer.Option(help="biosample name or ontology term")] = "",
+    gene: Annotated[str, typer.Option(help="gene name, or id with or without its version")] = "",
+    biosample: Annotated[
+        str, typer.Option("--biosample", "--tissue", help="biosample name or ontology term")
+    ] = "",
     scorer: Annotated[str, typer.Option(help="name of a scorer")] = "",
+    min_quantile: Annotated[float, typer.Option(help="least |quantile|; 0: all scores")] = 0.0,
+    limit: Annotated[int, typer.Option(help="rows at most; 0: all")] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="TSV to write; empty: print")] = "",
 ) -> None:
     """Print the scores that meet all conditions as TSV, a row a variant, gene and track."""
     from megabase.scoring import query
 
-    conditions = dict(variant=variant, region=region, gene=gene, biosample=biosample, scorer=scorer)
-    wanted = {key: value for key, value in conditions.items() if value}
-    if output:
-        query.tidy_scores(scores, output, **wanted)
-    else:
-        sys.stdout.write(query.query_scores(scores, **wanted).write_csv(separator="\t"))
+    conditions = dict(region=region, gene=gene, biosample=biosample, scorer=scorer, min_quantile=min_quantile)
+    wanted = query.Wanted.at(place, **{key: value for key, value in conditions.items() if value})
+    query.query(scores, wanted, optional(output), limit=limit or None)
 
 
 def explain(
@@ -226,9 +229,9 @@ FOR_PEOPLE = (
     plan_sources,
     estimate_cost,
     estimate_scoring,
-    query_scores,
     explain,
     mutagenize,
+    query,
     import_checkpoint,
     predict,
     document_config,

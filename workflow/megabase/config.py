@@ -274,6 +274,8 @@ class UncertaintySettings(Section):
 class ScoringSettings(Section):
     """How variants are scored (Methods, variant scoring)."""
 
+    SILENT = frozenset({"uncertainty"})
+
     window: Window = Field(16_384, description="bases around a variant (a multiple of 2,048)")
     placement: Literal["centered", "binned", "tiled"] = Field(
         "binned",
@@ -298,6 +300,11 @@ class ScoringSettings(Section):
     max_allele: Positive = Field(1_000, description="longer alleles are rejected")
     bins: Positive = Field(1_000, description="quantile bins, sigmoid-spaced")
     background: str = Field("background", description="variant set that calibrates quantiles")
+    uncertainty: str | None = Field(
+        None,
+        description="ensemble, such as `ensemble-all`, that scores all variants too: the spread over its "
+        "members is the uncertainty of a student's scores; none: they have none",
+    )
 
 
 class ChunkSettings(Section):
@@ -558,6 +565,8 @@ class Config(Section):
             raise ValueError(f"folds.schemes: {missing} missing, teachers are trained by it")
         for scheme in self.uncertainty.ensembles:
             self._check_ensemble(scheme)
+        if self.scoring.uncertainty is not None:
+            self._check_scored_ensemble(self.scoring.uncertainty)
         if self.variant_sets and self.scoring.background not in self.variants:
             raise ValueError(f"scoring.background: {self.scoring.background} has no entry under variants")
         for name, item in self.variants.items():
@@ -576,14 +585,25 @@ class Config(Section):
             )
         return self
 
-    def _check_ensemble(self, scheme: str) -> None:
-        """A spread needs two teachers, its calibration held-out windows."""
+    def _check_teachers(self, scheme: str, key: str) -> None:
+        """A spread needs two teachers."""
         if scheme not in self.folds.schemes:
             known = ", ".join(self.folds.schemes)
-            raise ValueError(f"uncertainty.ensembles: {scheme} is not in folds.schemes: {known}")
+            raise ValueError(f"{key}: {scheme} is not in folds.schemes: {known}")
         if len(self.teachers_of(scheme)) < 2:
-            key = "teachers.all_seeds" if scheme == "all" else "teachers.fold_seeds"
-            raise ValueError(f"uncertainty.ensembles: {scheme} has one teacher, wanted two: raise {key}")
+            seeds = "teachers.all_seeds" if scheme == "all" else "teachers.fold_seeds"
+            raise ValueError(f"{key}: {scheme} has one teacher, wanted two: raise {seeds}")
+
+    def _check_scored_ensemble(self, name: str) -> None:
+        """The model whose spread scores are given is an ensemble of the teachers of a scheme."""
+        kind, _, scheme = name.partition("-")
+        if kind != "ensemble":
+            raise ValueError(f"scoring.uncertainty: {name} has no members, wanted ensemble-{{scheme}}")
+        self._check_teachers(scheme, "scoring.uncertainty")
+
+    def _check_ensemble(self, scheme: str) -> None:
+        """The calibration of a spread needs held-out windows, too."""
+        self._check_teachers(scheme, "uncertainty.ensembles")
         if not (self.folds.reserved or self.folds.schemes[scheme].test):
             raise ValueError(f"uncertainty.ensembles: scheme {scheme} holds out no test fold to calibrate on")
 

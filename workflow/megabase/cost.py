@@ -159,10 +159,15 @@ def _scoring(settings: Config, sizes: Sizes) -> Iterator[Stage]:
         passes = 2 * (2 if scoring.reverse_complement else 1)
         flop = passes * forward_flop(sizes, scoring.window)
         what = "calibration" if name == settings.scoring.background else "scores"
-        if count is None:
-            yield Stage(f"{what}: {name}", flop * UNKNOWN, False, "variants")
-        else:
-            yield Stage(f"{what}: {name}, {count:,} variants", flop * count)
+        models = {what: 1}
+        if settings.scoring.uncertainty is not None:  # every teacher scores them too
+            scheme = settings.scheme_of(settings.scoring.uncertainty)
+            models[f"uncertainty of {what}"] = len(settings.teachers_of(scheme))
+        for kind, times in models.items():
+            if count is None:
+                yield Stage(f"{kind}: {name}", times * flop * UNKNOWN, False, "variants")
+            else:
+                yield Stage(f"{kind}: {name}, {count:,} variants", times * flop * count)
 
 
 def variants_of(settings: Config, name: str) -> int | None:

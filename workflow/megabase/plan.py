@@ -277,7 +277,20 @@ class Plan:
     def scoring_settings(self, wildcards: Any) -> str:
         """Scoring settings of a variant set, in the window that a model is asked with."""
         settings, (_, window) = self.settings.scoring_of(wildcards.variants), asked(wildcards.model)
-        return section_json(settings.model_copy(update={"window": window}) if window else settings)
+        changes = {"uncertainty": None} | ({"window": window} if window else {})  # no matter to a chunk
+        return section_json(settings.model_copy(update=changes))
+
+    def calibration_settings(self, wildcards: Any) -> str:
+        """How quantiles are made."""
+        return section_json(self.settings.scoring.model_copy(update={"uncertainty": None}))
+
+    def uncertainty_model(self, wildcards: Any) -> str | None:
+        """The ensemble whose spread a student's scores are given, in its window; none if not set."""
+        model, _, window = wildcards.model.partition("@")
+        ensemble = self.settings.scoring.uncertainty
+        if ensemble is None or model not in self.settings.students:
+            return None
+        return f"{ensemble}@{window}" if window else ensemble
 
     def polya_sites(self, wildcards: Any) -> list[str]:
         """Table of polyadenylation sites of a variant set's organism, where the release has one."""
@@ -364,6 +377,16 @@ def genomes_folder(wildcards: Any, input: Any) -> str:
 def stores_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds the training store of every organism of a job."""
     return str(Path(input.stores[0]).parent)
+
+
+def chunks_folder(wildcards: Any, input: Any) -> str:
+    """Folder that holds all chunks of a job: a command line cannot hold thousands of them."""
+    return str(Path(input.chunks[0]).parent)
+
+
+def uncertainty_folder(wildcards: Any, input: Any) -> str:
+    """Folder that holds the chunks of the ensemble whose spread is joined; empty: there is none."""
+    return str(Path(input.uncertainty[0]).parent) if input.uncertainty else ""
 
 
 def files_folder(wildcards: Any, output: Any) -> str:

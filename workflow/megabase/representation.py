@@ -61,6 +61,14 @@ def represent(tracks: Mapping[OutputType, Rows]) -> dict[OutputType, list[dict[s
     return found
 
 
+def represented(tracks: Mapping[OutputType, Rows]) -> dict[OutputType, list[dict[str, Any]]]:
+    """The rows of `tracks` with their REPRESENTATION_COLUMNS."""
+    found = represent(tracks)
+    return {
+        o: [dict(row) | more for row, more in zip(rows, found[o], strict=True)] for o, rows in tracks.items()
+    }
+
+
 def _columns(
     biosample: str | None,
     known: Sequence[OutputType],

@@ -141,3 +141,8 @@ UNCERTAINTY_COLUMNS = (
 BENCHMARK_COLUMNS = (
     "benchmark", "model", "scorer", "metric", "group", "value", "low", "high", "n", "n_positive",
 )  # fmt: skip
+
+
+def file_name(scorer: str) -> str:
+    """Name of a scorer in paths: `:` of the custom grammar becomes `.`, which every file system takes."""
+    return scorer.replace(":", ".")

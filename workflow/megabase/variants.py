@@ -18,7 +18,7 @@ import polars as pl
 
 from megabase.alleles import Piece, Pieces, codes_of, edited
 from megabase.builds import same_assembly
-from megabase.files import Stamp, hash_inputs, write_table
+from megabase.files import Stamp, hash_inputs, write_json, write_table
 from megabase.genome import Genome, Interval, some_of
 from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
 from megabase.haplotypes import Unphased, of_sample
@@ -273,6 +273,8 @@ def split_variants(
 ) -> tuple[int, int]:
     """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
 
+    `split.json` beside `rejected` counts them, so that a merge can check that none is lost.
+
     Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks of
     equal estimated cost (`megabase.packing`; some are empty where there is too little to do). `max_variants`
     keeps a seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
@@ -294,6 +296,14 @@ def split_variants(
     for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
         write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
     write_table(refused, rejected, Stamp("rejected", config_hash, inputs))
+    sizes = zip(outputs, bounds[:-1], bounds[1:], strict=True)
+    counts = {
+        "alleles": read + refused.height,
+        "left_out": read - accepted.height,  # by max_variants
+        "rejected": refused.height,
+        "chunks": [{"name": Path(path).stem, "variants": end - start} for path, start, end in sizes],
+    }
+    write_json(counts, Path(rejected).with_name("split.json"), Stamp("split", config_hash, inputs))
     LOGGER.info("variants: %d accepted, %d written, %d rejected", read, accepted.height, refused.height)
     for reason, count in refused["reason"].value_counts().sort("reason").iter_rows():
         LOGGER.info("variants: %d rejected for %s", count, reason)

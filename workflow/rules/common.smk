@@ -9,10 +9,12 @@ from megabase.plan import (
     SCORING_PRIORITY,
     TRAINING_PRIORITY,
     Plan,
+    chunks_folder,
     collect_rarely,
     files_folder,
     genomes_folder,
     stores_folder,
+    uncertainty_folder,
 )
 from megabase.region_jobs import RegionJobs
 from megabase.spec import TRACK_OUTPUTS
@@ -60,3 +62,11 @@ def background_chunks(wildcards):
     """Raw scores of the variants that calibrate a model's quantiles."""
     name = settings.scoring.background
     return gather.variants(f"<results>/chunks/{name}/{wildcards.model}/{{scatteritem}}")
+
+
+def uncertainty_chunks(wildcards):
+    """Scores of the same variants by the ensemble whose spread tells how uncertain they are."""
+    model, name = plan.uncertainty_model(wildcards), wildcards.variants
+    if model is None:
+        return []
+    return gather.variants(f"<results>/chunks/{name}/{model}/{{scatteritem}}")

@@ -10,6 +10,7 @@ rule split_variants:
     output:
         chunks=scatter.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
         rejected="<results>/variants/{variants}/rejected.parquet",
+        counts="<results>/variants/{variants}/split.json",
     log:
         "<logs>/split_variants/{variants}.log",
     conda:
@@ -97,7 +98,7 @@ rule calibrate_scores:
         runtime="4h",
     params:
         folder=subpath(output.info, parent=True),
-        settings=section_json(settings.scoring),
+        settings=plan.calibration_settings,
     shell:
         "megabase calibrate-scores {input.chunks:q} --settings {params.settings:q} -o {params.folder:q} &> {log:q}"
 
@@ -106,8 +107,10 @@ rule merge_scores:
     input:
         chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}"),
         rejected="<results>/variants/{variants}/rejected.parquet",
+        split="<results>/variants/{variants}/split.json",
         calibration="<results>/models/{model}/calibration.json",
         model=plan.model_card,
+        uncertainty=uncertainty_chunks,
     output:
         scores=directory("<results>/scores/{variants}/{model}"),
     log:
@@ -118,9 +121,13 @@ rule merge_scores:
     resources:
         mem="16GB",
         runtime="4h",
+    params:
+        chunks=chunks_folder,
+        uncertainty=uncertainty_folder,
     shell:
-        "megabase merge-scores {input.chunks:q} --rejected {input.rejected:q} --calibration {input.calibration:q} "
-        "--model {input.model:q} -o {output.scores:q} &> {log:q}"
+        "megabase merge-scores {params.chunks:q} --rejected {input.rejected:q} --split {input.split:q} "
+        "--calibration {input.calibration:q} --model {input.model:q} --uncertainty={params.uncertainty:q} "
+        "-o {output.scores:q} &> {log:q}"
 
 
 rule explain_variant:

@@ -19,7 +19,7 @@ import polars as pl
 
 from megabase.benchmark.qtl import gene_key
 from megabase.files import FileError, read_table
-from megabase.scoring.chunks import raw_matrix
+from megabase.scoring.keys import raw_matrix
 from megabase.scoring.scorers import file_name
 from megabase.scoring.store import scorer_parts
 from megabase.spec import OutputType

@@ -10,7 +10,7 @@ and stays within +-0.99999. Source: AlphaGenome Methods (variant scoring, quanti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,17 +20,19 @@ import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, read_table, write_json
 from megabase.logs import progress
-from megabase.scoring.chunks import CHUNK, raw_matrix
+from megabase.scoring.chunks import CHUNK
 from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.keys import raw_matrix
 from megabase.scoring.scorers import COMPOSITE, file_name
-from megabase.seeds import generator
+from megabase.seeds import draws
 
 if TYPE_CHECKING:
     from megabase.config import ScoringSettings
 
 FLOOR = 1e-5  # smallest probability that a quantile states
 LARGEST = 0.99999  # no quantile is larger in absolute value
-BLOCK_VALUES = 50_000_000  # scores held in memory at a time
+TOGETHER = 1 << 18  # scores whose quantiles are looked up together: they stay in the cache
+BLOCK_VALUES = 250_000_000  # scores held in memory at a time: 1 GB
 
 
 def bin_probabilities(bins: int) -> np.ndarray:
@@ -55,38 +57,58 @@ def background_quantiles(scores: np.ndarray, bins: int) -> np.ndarray:
 
 
 def apply_quantiles(
-    raw: np.ndarray, quantiles: np.ndarray, *, signed: bool, scorer: str, keys: Sequence[str], seed: int = 0
+    raw: np.ndarray, quantiles: np.ndarray, *, signed: bool, scorer: str, keys: np.ndarray, seed: int = 0
 ) -> np.ndarray:
     """Quantile float32 [N, tracks] of raw scores [N, tracks]; NaN where a score or its track's bins are NaN.
 
-    keys: one a row (variant, gene, junction); the draws for ties depend on them, the scorer and the seed
-    alone, so that neither neighbours nor chunks matter.
+    keys: uint64 [N], one a row (variant, gene, junction: `keys.row_keys`). The draws for ties depend on them,
+    the track, the scorer and the seed alone, so that neither neighbours nor chunks matter.
     """
     p = bin_probabilities(quantiles.shape[1])
-    found, span = np.full(raw.shape, np.nan), np.zeros(raw.shape)
-    for track, bins in enumerate(quantiles):
-        usable = ~np.isnan(raw[:, track])
-        if np.isnan(bins).any() or not usable.any():
-            continue
-        low, high = _probability_range(raw[usable, track], bins, p)
-        found[usable, track], span[usable, track] = low, high - low
-    for row in np.flatnonzero((span > 0).any(1)):
-        found[row] += span[row] * generator(seed, "ties", scorer, keys[row]).random(span.shape[1])
-    if signed:
-        found = 2 * found - 1
-    return np.clip(found, -LARGEST, LARGEST).astype(np.float32)
+    found = np.full(raw.shape, np.nan, np.float32)
+    known = np.flatnonzero(~np.isnan(quantiles).any(1))
+    step = max(1, TOGETHER // max(len(raw), 1))
+    for tracks in (known[first : first + step] for first in range(0, len(known), step)):
+        x, bins = np.ascontiguousarray(raw[:, tracks].T), quantiles[tracks]
+        values, equal = _probabilities(x, bins, p)
+        track, row, high = _ties(x, bins, p, equal)
+        if len(track):
+            drawn = draws(seed, "ties", scorer, keys=keys[row], columns=tracks[track])
+            values[track, row] += (high - values[track, row]) * drawn
+        values = np.clip(2 * values - 1 if signed else values, -LARGEST, LARGEST)
+        values[np.isnan(x)] = np.nan
+        found[:, tracks] = values.T
+    return found
 
 
-def _probability_range(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest probability of each value: equal unless the value ties with several bins."""
-    left, right = np.searchsorted(bins, x, "left"), np.searchsorted(bins, x, "right")
-    tied = right > left
-    before, after = np.clip(left - 1, 0, None), np.clip(left, None, len(bins) - 1)
-    gap = bins[after].astype(np.float64) - bins[before]
-    part = np.divide(x - bins[before], gap, out=np.zeros(len(x)), where=gap > 0)
-    between = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
-    between = np.where(left == len(bins), p[-1], np.where(left == 0, p[0], between))
-    return np.where(tied, p[after], between), np.where(tied, p[np.clip(right - 1, 0, None)], between)
+def _probabilities(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability float64 [T, N] of each value x [T, N], the least where it ties; where it equals a bin."""
+    import torch
+
+    last = bins.shape[1] - 1
+    left = torch.searchsorted(torch.from_numpy(bins), torch.from_numpy(x)).numpy()
+    after, before = np.minimum(left, last), np.maximum(left - 1, 0)
+    start, end = np.take_along_axis(bins, before, 1), np.take_along_axis(bins, after, 1)
+    gap = end.astype(np.float64) - start
+    part = np.divide(x.astype(np.float64) - start, gap, out=np.zeros(x.shape), where=gap > 0)
+    found = p[before] + np.clip(part, 0, 1) * (p[after] - p[before])
+    equal = (end == x) & (left <= last)
+    found[equal] = p[after[equal]]
+    return found, equal
+
+
+def _ties(
+    x: np.ndarray, bins: np.ndarray, p: np.ndarray, equal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Track, row and largest probability of the values that equal several bins, of those that equal one."""
+    track, row = np.nonzero(equal)
+    first, last = np.zeros(len(track), np.int64), np.zeros(len(track), np.int64)
+    for one in np.unique(track):
+        here = track == one
+        first[here] = np.searchsorted(bins[one], x[one, row[here]], "left")
+        last[here] = np.searchsorted(bins[one], x[one, row[here]], "right") - 1
+    several = last > first
+    return track[several], row[several], p[last[several]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +134,7 @@ class Calibration:
         quantiles = {name: tensors[f"{name}/quantiles"] for name in signed}
         return cls(quantiles, signed, info["seed"], info["model"], info["variants"])
 
-    def apply(self, scorer: str, raw: np.ndarray, keys: Sequence[str]) -> np.ndarray | None:
+    def apply(self, scorer: str, raw: np.ndarray, keys: np.ndarray) -> np.ndarray | None:
         """Quantiles of raw scores; None for a scorer without calibration; ValueError for other tracks."""
         if scorer not in self.quantiles:
             return None
@@ -186,11 +208,10 @@ def _scorer_quantiles(folders: Sequence[Path], scorer: str, bins: int) -> tuple[
     step = max(1, BLOCK_VALUES // max(rows, 1))
     found = []
     for first in range(0, tracks, step):
-        block = list(_columns(folders, scorer, first, first + step))
-        found.append(background_quantiles(np.concatenate(block), bins))
+        block = np.empty((min(step, tracks - first), rows), np.float32)  # a track's scores side by side
+        end = 0
+        for folder, (n, _) in zip(folders, sizes, strict=True):
+            block[:, end : end + n] = raw_matrix(read_scores(folder, scorer))[:, first : first + step].T
+            end += n
+        found.append(background_quantiles(block.T, bins))
     return np.concatenate(found), rows
-
-
-def _columns(folders: Sequence[Path], scorer: str, first: int, last: int) -> Iterator[np.ndarray]:
-    for folder in folders:
-        yield raw_matrix(read_scores(folder, scorer))[:, first:last]

@@ -27,21 +27,22 @@ from megabase.files import (
 )
 from megabase.logs import LOGGER, progress
 from megabase.predictors.card import ModelCard, open_card
+from megabase.representation import represented
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.belonging import check_belonging
 from megabase.scoring.engine import Engine, Rows
 from megabase.scoring.fitting import score_fitting
+from megabase.scoring.keys import GENE_KEYS, JUNCTION_KEYS, SPREAD, VARIANT_KEYS
+from megabase.scoring.keys import raw_matrix as raw_matrix
+from megabase.scoring.parts import write_part
 from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.scoring.selfcheck import check_device
-from megabase.spec import TRACK_COLUMNS, VARIANT_COLUMNS
+from megabase.spec import REPRESENTATION_COLUMNS, TRACK_COLUMNS, VARIANT_COLUMNS
 
 if TYPE_CHECKING:
     from megabase.config import ScoringSettings
 
-VARIANT_KEYS = ("variant_id", "chrom", "position", "ref", "alt")
-GENE_KEYS = ("gene_id", "gene_name", "strand")
-JUNCTION_KEYS = ("junction_start", "junction_end")
 CHUNK = "chunk"
 _ROW_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
@@ -196,9 +197,9 @@ def _part_folder(output_dir: Path, stamp: Stamp, scorers: Sequence[Scorer]) -> P
 
 
 def _batch_table(variants: pl.DataFrame, scored: list[dict[str, Rows]]) -> pl.DataFrame:
-    """All rows of a batch, of all scorers: `scorer`, the keys, `raw` as a list of any length."""
+    """All rows of a batch, of all scorers: `scorer`, the keys, `raw` and `spread` as lists of any length."""
     keys = list(variants.select(VARIANT_KEYS).iter_rows())
-    rows, raw = [], []
+    rows, raw, spread = [], [], []
     for key, by_scorer in zip(keys, scored, strict=True):
         for name, result in by_scorer.items():
             spans = result.junctions.tolist() if result.junctions is not None else None
@@ -206,9 +207,16 @@ def _batch_table(variants: pl.DataFrame, scored: list[dict[str, Rows]]) -> pl.Da
                 who = (gene.gene_id, gene.gene_name, gene.strand) if gene else (None, None, None)
                 rows.append((name, *key, *who, *(spans[i] if spans else (None, None))))
             raw += list(result.raw.numpy())
+            known = getattr(result, SPREAD, None)
+            spread += [None] * len(result.genes) if known is None else list(known.numpy())
     schema = {"scorer": pl.String, **_ROW_SCHEMA}
-    values = pl.Series("raw", [pl.Series(v, dtype=pl.Float32) for v in raw], dtype=pl.List(pl.Float32))
+    values = [_lists("raw", raw), _lists(SPREAD, spread)]
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(values)
+
+
+def _lists(name: str, values: Sequence[np.ndarray | None]) -> pl.Series:
+    lists = [None if v is None else pl.Series(v, dtype=pl.Float32) for v in values]
+    return pl.Series(name, lists, dtype=pl.List(pl.Float32))
 
 
 def _write_chunk(
@@ -216,12 +224,16 @@ def _write_chunk(
 ) -> None:
     """Write the files of a chunk folder from its finished batches."""
     tables = [read_table(part, CHUNK) for part in parts]
-    channels = {s.name: scorer_tracks(s, engine.tracks) for s in engine.scorers}
+    tracks = represented(engine.tracks)
+    channels = {s.name: scorer_tracks(s, tracks) for s in engine.scorers}
+    with_spread = []
     for scorer in engine.scorers:
         rows = [t.filter(pl.col("scorer") == scorer.name) for t in tables]
         one = pl.concat(rows) if rows else empty_rows()
         shaped = shape_rows(one, scorer, len(channels[scorer.name]))
-        write_table(shaped, folder / f"{file_name(scorer.name)}.parquet", stamp)
+        with_spread += [scorer.name] if SPREAD in shaped.columns else []
+        with write_part(folder / f"{file_name(scorer.name)}.parquet", stamp) as writer:
+            writer.write(shaped)
     write_table(table, folder / "variants.parquet", stamp)
     write_table(track_table(engine.scorers, channels, engine.organism), folder / "tracks.parquet", stamp)
     info = {
@@ -232,35 +244,35 @@ def _write_chunk(
         "contigs": engine.genome.lengths,
         "scorers": [s.as_dict() for s in engine.scorers],
     }
+    if with_spread:
+        info["spread"] = with_spread  # scorers whose rows tell how far the members of an ensemble differ
     write_json(info, folder / "chunk.json", stamp)
 
 
 def empty_rows() -> pl.DataFrame:
     """A batch table without rows."""
-    return pl.DataFrame(schema={"scorer": pl.String, **_ROW_SCHEMA, "raw": pl.List(pl.Float32)})
+    lists = dict.fromkeys(("raw", SPREAD), pl.List(pl.Float32))
+    return pl.DataFrame(schema={"scorer": pl.String, **_ROW_SCHEMA, **lists})
 
 
 def shape_rows(rows: pl.DataFrame, scorer: Scorer, channels: int) -> pl.DataFrame:
-    """Rows of one scorer in the columns of its file: `raw` becomes a fixed-size list of its channels."""
+    """Rows of one scorer in the columns of its file: `raw` becomes a fixed-size list of its channels.
+
+    So does `spread` where there is one.
+    """
     keys = [*VARIANT_KEYS, *GENE_KEYS, *(JUNCTION_KEYS if scorer.part is Part.JUNCTIONS else ())]
-    return rows.select(*keys, pl.col("raw").list.to_array(channels))
+    lists = ["raw", SPREAD] if rows[SPREAD].count() else ["raw"]
+    return rows.select(*keys, *(pl.col(name).list.to_array(channels) for name in lists))
 
 
 def track_table(scorers: Sequence[Scorer], channels: dict[str, list[dict]], organism: str) -> pl.DataFrame:
-    """Rows `scorer`, `channel` and `TRACK_COLUMNS` of all scorers, in channel order."""
+    """Rows of all scorers in channel order: `scorer`, `channel`, TRACK_COLUMNS, REPRESENTATION_COLUMNS."""
     rows = [
         row | {"scorer": s.name, "channel": i, "organism": organism}
         for s in scorers
         for i, row in enumerate(channels[s.name])
     ]
-    columns = ["scorer", "channel", *TRACK_COLUMNS]
+    columns = ["scorer", "channel", *TRACK_COLUMNS, *REPRESENTATION_COLUMNS]
     frame = pl.DataFrame([{c: row.get(c) for c in columns} for row in rows], infer_schema_length=None)
-    return frame.select(columns).with_columns(pl.col("channel").cast(pl.Int64))
-
-
-def raw_matrix(table: pl.DataFrame, column: str = "raw") -> np.ndarray:
-    """float32 [rows, tracks] of a fixed-size list column; null lists are NaN."""
-    width = table.schema[column].size
-    if not table.height:
-        return np.zeros((0, width), np.float32)
-    return table[column].to_numpy().reshape(table.height, width).astype(np.float32, copy=False)
+    kinds = dict.fromkeys(["channel", *REPRESENTATION_COLUMNS], pl.Int64) | {"representation": pl.Float64}
+    return frame.select(columns).cast(kinds)

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from megabase.files import read_table
-from megabase.scoring.chunks import CHUNK, GENE_KEYS, VARIANT_KEYS, raw_matrix
+from megabase.scoring.chunks import CHUNK
+from megabase.scoring.keys import GENE_KEYS, VARIANT_KEYS, raw_matrix
 from megabase.scoring.scorers import JUNCTION_WEIGHT
 
 PARTS = {"splice_sites": 1.0, "splice_site_usage": 1.0, "splice_junctions": JUNCTION_WEIGHT}

@@ -17,6 +17,7 @@ from typing import Any
 
 from megabase.scoring.formulas import AGGREGATIONS
 from megabase.spec import OUTPUTS, TRACK_OUTPUTS, Kind, OutputType, SiteClass
+from megabase.spec import file_name as file_name
 
 COMPOSITE = "composite_splicing"  # derived in the merge from the three splicing scorers
 JUNCTION_WEIGHT = 1 / 5  # of the junction score in the composite splicing score
@@ -212,8 +213,3 @@ def scorer_tracks(scorer: Scorer, tracks: Mapping[OutputType, Sequence[Mapping[s
     if scorer.part is Part.JUNCTIONS:
         return [row | {"strand": ".", "strand_partner": i} for i, row in enumerate(rows[: len(rows) // 2])]
     return rows
-
-
-def file_name(scorer: str) -> str:
-    """Name of a scorer in paths: `:` of the custom grammar becomes `.`, which every file system takes."""
-    return scorer.replace(":", ".")

@@ -1,13 +1,14 @@
 """The merged scores of a variant set: a Parquet dataset, one directory a scorer, and its views.
 
-One part is written for each chunk, so memory stays that of a chunk whatever the number of variants (the VCF
-view keeps one line a variant). The folder appears as a whole; a rerun gives the same bytes.
+One part is written for each chunk, block by block, and the VCF view record by record, so memory stays that of
+a chunk whatever the number of variants. The folder appears as a whole; a rerun gives the same bytes.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,85 @@ import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_table, write_json, write_table
 from megabase.logs import progress
-from megabase.scoring.calibration import Calibration, read_chunk_infos, read_scores
-from megabase.scoring.chunks import CHUNK, JUNCTION_KEYS, raw_matrix
-from megabase.scoring.composite import has_composite
+from megabase.scoring.accounting import Ledger, RowChecker, Split
+from megabase.scoring.calibration import Calibration, read_chunk_infos
+from megabase.scoring.chunks import CHUNK
+from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.keys import matrix_column, raw_matrix, text_keys_of
+from megabase.scoring.parts import SCORES, part_name, read_blocks, split_blocks, write_part
+from megabase.scoring.parts import scorer_parts as scorer_parts
+from megabase.scoring.places import Places
 from megabase.scoring.scorers import COMPOSITE, file_name
-from megabase.scoring.summary import Summary
+from megabase.scoring.spreads import Spreads
+from megabase.scoring.summary import SummaryWriter
 from megabase.spec import OutputType
 
-SCORES = "scores"
 COMPOSITE_SCORER: dict[str, Any] = {
     "name": COMPOSITE, "output_type": OutputType.SPLICE_SITES.value, "part": "composite",
     "aggregation": "sum", "width": None, "signed": False, "genes": True,
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Merge:
+    """What the parts of one merge share."""
+
+    scorers: list[dict]
+    calibration: Calibration | None
+    spreads: Spreads
+    stamp: Stamp
+
+
 def merge_scores(
-    chunks: Sequence[str | Path],
+    chunks: str | Path | Sequence[str | Path],
     rejected: str | Path,
     calibration: str | Path | None,
     model_dir: str | Path | None,
     output_dir: str | Path,
     *,
+    split: str | Path | None = None,
+    uncertainty: str | Path | None = None,
     config_hash: str = "",
 ) -> None:
     """Join chunk folders into the scores of a variant set, with quantiles where they are calibrated.
 
-    chunks: folders of `score_variants` in genome order. rejected: the set's `rejected` table. model_dir: if
-    given, `model.json` there must be the model that the chunks were made with. FileError if a variant is
-    missing or doubled, or if chunks, model and calibration do not belong together.
+    chunks: folders of `score_variants` in genome order or, with a split, the one folder that holds them.
+    rejected: the set's `rejected` table. model_dir: if given, `model.json` there must be the model that the
+    chunks were made with. split: `split.json` of `split_variants`, against which every variant is checked.
+    uncertainty: folder of the chunks of an ensemble, whose spread of each score is joined. FileError, naming
+    the variant, if one is missing, doubled or out of order, or if chunks, model and calibration do not belong
+    together.
     """
-    output_dir, folders = Path(output_dir), [Path(c) for c in chunks]
+    output_dir, known = Path(output_dir), Split(split) if split else None
+    folders = _chunk_folders(chunks, known)
     infos = read_chunk_infos(folders)
     quantiles = Calibration.open(calibration) if calibration else None
     _check_model(infos[0]["model"], model_dir, quantiles)
+    spreads = Spreads(Path(uncertainty) if uncertainty else None, folders, infos)
+    files = {"rejected": rejected, "calibration": calibration, "split": split}
     inputs = {f"chunk-{i:05d}": hash_path(f / "chunk.json") for i, f in enumerate(folders)}
-    inputs |= {"rejected": hash_path(rejected)}
-    if calibration:
-        inputs |= {"calibration": hash_path(calibration)}
+    inputs |= {role: hash_path(path) for role, path in files.items() if path} | spreads.hashes()
     stamp = Stamp(SCORES, config_hash, inputs)
     for stale in output_dir.parent.glob(f".tmp-????????-{output_dir.name}"):
         shutil.rmtree(stale)  # left by a run that was killed
+    merge = Merge(merged_scorers(folders, infos[0]), quantiles, spreads, stamp)
     with atomic_path(output_dir) as temporary:
         temporary.mkdir()
-        _write_merged(temporary, folders, infos, Path(rejected), quantiles, stamp)
+        shutil.copyfile(rejected, temporary / "rejected.parquet")
+        ledger = Ledger(infos[0]["contigs"], known)
+        counts = _write_merged(temporary, folders, infos[0], merge, ledger)
+        _write_counts(temporary, infos[0], merge, counts, ledger)
+
+
+def _chunk_folders(chunks: str | Path | Sequence[str | Path], split: Split | None) -> list[Path]:
+    """Chunk folders in the order of the split, whose names they must have."""
+    given = [Path(chunks)] if isinstance(chunks, str | Path) else [Path(c) for c in chunks]
+    if split is None:
+        return given
+    if len(given) == 1 and not (given[0] / "chunk.json").exists():
+        given = [folder for name in split.chunks if (folder := given[0] / name).is_dir()]
+    split.check_names([folder.name for folder in given])
+    return given
 
 
 def _check_model(model: str, model_dir: str | Path | None, calibration: Calibration | None) -> None:
@@ -79,64 +116,101 @@ def merged_scorers(folders: Sequence[Path], info: dict) -> list[dict]:
 
 
 def _write_merged(
-    folder: Path,
-    chunks: Sequence[Path],
-    infos: Sequence[dict],
-    rejected: Path,
-    calibration: Calibration | None,
-    stamp: Stamp,
-) -> None:
-    """Write all files of a scores folder."""
-    scorers = merged_scorers(chunks, infos[0])
-    tracks = _track_table(chunks[0], scorers)
-    write_table(tracks, folder / "tracks.parquet", stamp)
-    shutil.copyfile(rejected, folder / "rejected.parquet")
-    counts = {s["name"]: {"rows": 0, "variants": 0} for s in scorers}
-    summary = Summary(infos[0]["contigs"], scorers, tracks)
-    seen: set[str] = set()
-    with progress(len(chunks), "merge scores", "chunks") as bar:
-        for number, chunk in enumerate(chunks):
-            variants = read_table(chunk / "variants.parquet", CHUNK)
-            _check_new(variants, seen, chunk)
-            summary.add_variants(variants)
-            for scorer in scorers:
-                name = scorer["name"]
-                table = with_quantiles(read_scores(chunk, name), name, calibration)
-                _check_complete(table, variants, scorer, chunk)
-                write_table(table, folder / file_name(name) / f"part-{number:05d}.parquet", stamp)
-                counts[name]["rows"] += table.height
-                counts[name]["variants"] += table["variant_id"].n_unique()
-                summary.add_scores(table, name)
-            bar.advance()
-    summary.write(folder / "summary.vcf.gz")
-    _write_counts(folder, infos, scorers, counts, len(seen), calibration, stamp)
+    folder: Path, chunks: Sequence[Path], info: Mapping, merge: Merge, ledger: Ledger
+) -> dict[str, dict[str, int]]:
+    """Write the parts, the index of places, the track table and the VCF; rows and variants by scorer."""
+    tracks = _track_table(chunks[0], merge.scorers)
+    write_table(tracks, folder / "tracks.parquet", merge.stamp)
+    counts = {s["name"]: {"rows": 0, "variants": 0} for s in merge.scorers}
+    listed = [s | {"calibrated": _is_calibrated(merge, s["name"])} for s in merge.scorers]
+    places, known = Places(), [s["name"] for s in merge.scorers if merge.spreads.has(s["name"])]
+    about = {"megabase_model": info["model"], "megabase_background": _background(merge)}
+    path = folder / "summary.vcf.gz"
+    summary = SummaryWriter(path, info["contigs"], listed, tracks, known, about)
+    try:
+        with progress(len(chunks), "merge scores", "chunks") as bar:
+            for number, chunk in enumerate(chunks):
+                variants = read_table(chunk / "variants.parquet", CHUNK)
+                ledger.add(variants, chunk)
+                places.add_variants(number, variants)
+                keys = text_keys_of(variants["variant_id"])
+                for scorer in merge.scorers:
+                    part = folder / file_name(scorer["name"]) / part_name(number)
+                    checker = RowChecker(scorer, variants["variant_id"], keys, chunk)
+                    with write_part(part, merge.stamp) as writer:
+                        for rows in merged_blocks(chunk, scorer["name"], merge, checker):
+                            writer.write(rows)
+                            summary.add_scores(rows, scorer["name"])
+                            if scorer["genes"]:
+                                places.add_genes(rows)
+                    checker.close(counts[scorer["name"]])
+                summary.add_variants(variants)
+                bar.advance()
+    except BaseException:
+        summary.abandon()
+        raise
+    summary.close()
+    places.write(folder, merge.stamp)
+    return counts
+
+
+def merged_blocks(chunk: Path, scorer: str, merge: Merge, checker: RowChecker) -> Iterator[pl.DataFrame]:
+    """Rows of one scorer of a chunk, checked, with `quantile` and, where it is known, `spread`."""
+    if scorer == COMPOSITE:
+        blocks = split_blocks(composite_table(chunk))
+    else:
+        blocks = read_blocks(chunk / f"{file_name(scorer)}.parquet", CHUNK)
+    spread = merge.spreads.open(chunk, scorer)
+    for rows in blocks:
+        keys = checker.add(rows)
+        yield spread.join(with_quantiles(rows, scorer, merge.calibration, keys), keys)
+
+
+def with_quantiles(
+    table: pl.DataFrame, scorer: str, calibration: Calibration | None, keys: np.ndarray
+) -> pl.DataFrame:
+    """The table, of these `row_keys`, with a column `quantile`: lists, null where it is not calibrated.
+
+    A track that is not calibrated, or a score that is NaN, has a NaN inside the list.
+    """
+    found = calibration.apply(scorer, raw_matrix(table), keys) if calibration else None
+    return table.with_columns(matrix_column("quantile", found, table.schema["raw"].size))
 
 
 def _write_counts(
-    folder: Path,
-    infos: Sequence[dict],
-    scorers: Sequence[dict],
-    counts: dict[str, dict[str, int]],
-    scored: int,
-    calibration: Calibration | None,
-    stamp: Stamp,
+    folder: Path, info: Mapping, merge: Merge, counts: Mapping[str, Mapping[str, int]], ledger: Ledger
 ) -> None:
     """Write `scores.json`: what was scored, with which scorers, and how many rows each has."""
-    calibrated = calibration.quantiles if calibration else {}
     rejected = read_table(folder / "rejected.parquet", "rejected").height
-    entries = [s | counts[s["name"]] | {"calibrated": s["name"] in calibrated} for s in scorers]
+    ledger.close(rejected)
+    known = {s["name"]: merge.spreads.has(s["name"]) for s in merge.scorers}
     value = {
-        "model": infos[0]["model"],
-        "organism": infos[0]["organism"],
-        "window": infos[0]["window"],
-        "contigs": infos[0]["contigs"],
-        "alleles_in": scored + rejected,
-        "scored": scored,
+        "model": info["model"],
+        "organism": info["organism"],
+        "window": info["window"],
+        "contigs": info["contigs"],
+        "alleles_in": ledger.scored + rejected,
+        "scored": ledger.scored,
         "rejected": rejected,
-        "background": calibration.variants if calibration else 0,  # variants that quantiles compare with
-        "scorers": entries,
+        "background": _background(merge),
+        "uncertainty": merge.spreads.model if any(known.values()) else None,
+        "scorers": [
+            s
+            | counts[s["name"]]
+            | {"calibrated": _is_calibrated(merge, s["name"]), "spread": known[s["name"]]}
+            for s in merge.scorers
+        ],
     }
-    write_json(value, folder / "scores.json", stamp)
+    write_json(value, folder / "scores.json", merge.stamp)
+
+
+def _is_calibrated(merge: Merge, scorer: str) -> bool:
+    return merge.calibration is not None and scorer in merge.calibration.quantiles
+
+
+def _background(merge: Merge) -> int:
+    """Variants that quantiles compare with."""
+    return merge.calibration.variants if merge.calibration else 0
 
 
 def _track_table(chunk: Path, scorers: Sequence[dict]) -> pl.DataFrame:
@@ -146,59 +220,3 @@ def _track_table(chunk: Path, scorers: Sequence[dict]) -> pl.DataFrame:
     row = {"scorer": COMPOSITE, "channel": 0, "name": COMPOSITE, "strand": ".",
            "output_type": COMPOSITE_SCORER["output_type"]}  # fmt: skip
     return pl.concat([tracks, pl.DataFrame([row])], how="diagonal")
-
-
-def _check_new(variants: pl.DataFrame, seen: set[str], chunk: Path) -> None:
-    """FileError if a variant of a chunk was in an earlier chunk, or is there twice."""
-    ids = variants["variant_id"].to_list()
-    if len(set(ids)) != len(ids) or not seen.isdisjoint(ids):
-        doubled = next((v for v in ids if v in seen), None) or next(v for v in ids if ids.count(v) > 1)
-        raise FileError(f"{chunk}: variant {doubled} is there twice; split the variants again")
-    seen.update(ids)
-
-
-def _check_complete(table: pl.DataFrame, variants: pl.DataFrame, scorer: dict, chunk: Path) -> None:
-    """FileError unless a scorer without genes has each variant of the chunk exactly once, in order."""
-    if scorer["genes"]:
-        unknown = set(table["variant_id"].unique()) - set(variants["variant_id"])
-        if unknown:
-            raise FileError(f"{chunk}: {scorer['name']} has scores of unknown variant {min(unknown)}")
-        return
-    if table["variant_id"].to_list() != variants["variant_id"].to_list():
-        raise FileError(
-            f"{chunk}: {scorer['name']} has {table.height} rows for {variants.height} variants, wanted each "
-            "variant exactly once; delete the chunk and score it again"
-        )
-
-
-def row_keys(table: pl.DataFrame) -> list[str]:
-    """A name for each row: variant, gene and junction."""
-    columns = [c for c in ("variant_id", "gene_id", *JUNCTION_KEYS) if c in table.columns]
-    joined = pl.concat_str([pl.col(c).cast(pl.String).fill_null("") for c in columns], separator="|")
-    return table.select(joined.alias("key"))["key"].to_list()
-
-
-def with_quantiles(table: pl.DataFrame, scorer: str, calibration: Calibration | None) -> pl.DataFrame:
-    """The table with the column `quantile`: fixed-size lists, null where the scorer is not calibrated.
-
-    A track that is not calibrated, or a score that is NaN, has a NaN inside the list.
-    """
-    width = table.schema["raw"].size
-    kind = pl.Array(pl.Float32, width)
-    found = None
-    if calibration is not None:
-        found = calibration.apply(scorer, raw_matrix(table), row_keys(table))
-    if found is None:
-        return table.with_columns(pl.lit(None, dtype=kind).alias("quantile"))
-    values = pl.Series("quantile", np.ascontiguousarray(found), dtype=kind) if len(found) else None
-    return table.with_columns(pl.Series("quantile", [], dtype=kind) if values is None else values)
-
-
-def scorer_parts(scores_dir: str | Path, scorer: str) -> list[Path]:
-    """Parts of a scorer in order; FileError if the scores lack it."""
-    folder = Path(scores_dir) / file_name(scorer)
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        have = ", ".join(sorted(p.name for p in Path(scores_dir).glob("*") if p.is_dir()))
-        raise FileError(f"{folder}: no scores of {scorer}; these are there: {have or 'none'}")
-    return parts

@@ -1,0 +1,115 @@
+"""Where things lie in a store of scores: the positions of each part, and of the variants of each gene.
+
+`parts.parquet` has a row for each part and chromosome: the positions (0-based) of the first and last variant
+and the longest REF, so that what reaches into a region from before it is found too. `genes.parquet` has a row
+for each gene and chromosome with the positions of the first and last variant that have a score with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from megabase.files import Stamp, read_table, write_table
+from megabase.scoring.parts import SCORES, part_name, scorer_parts
+
+_PARTS = {
+    "part": pl.Int64, "chrom": pl.String, "first": pl.Int64, "last": pl.Int64, "longest_ref": pl.Int64,
+    "variants": pl.Int64,
+}  # fmt: skip
+_GENES = {
+    "gene_id": pl.String, "gene_name": pl.String, "chrom": pl.String, "first": pl.Int64, "last": pl.Int64,
+}  # fmt: skip
+_GENE_KEYS = ("gene_id", "gene_name", "chrom")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Variants whose REF has a base in [start, end) of a chromosome, 0-based."""
+
+    chrom: str
+    start: int
+    end: int
+
+    def condition(self, longest_ref: int) -> pl.Expr:
+        """Rows that lie here; the bounds of `position` let a reader skip row groups."""
+        position = pl.col("position")
+        near = (pl.col("chrom") == self.chrom) & (position < self.end)
+        near &= position > self.start - longest_ref
+        return near & (position + pl.col("ref").str.len_bytes() > self.start)
+
+
+class Places:
+    """Collects both tables while scores are merged; in memory are one row a part and one a gene."""
+
+    def __init__(self) -> None:
+        self._parts: list[pl.DataFrame] = []
+        self._genes = pl.DataFrame(schema=_GENES)
+
+    def add_variants(self, part: int, variants: pl.DataFrame) -> None:
+        """Add the variants of a part: chrom, position, ref."""
+        position = pl.col("position")
+        found = variants.group_by("chrom", maintain_order=True).agg(
+            first=position.min(), last=position.max(),
+            longest_ref=pl.col("ref").str.len_bytes().max().cast(pl.Int64), variants=pl.len().cast(pl.Int64),
+        )  # fmt: skip
+        self._parts.append(found.select(pl.lit(part, dtype=pl.Int64).alias("part"), *list(_PARTS)[1:]))
+
+    def add_genes(self, rows: pl.DataFrame) -> None:
+        """Add rows of scores of genes."""
+        position = pl.col("position")
+        found = rows.group_by(_GENE_KEYS).agg(first=position.min(), last=position.max())
+        together = pl.concat([self._genes, found]).group_by(_GENE_KEYS)
+        self._genes = together.agg(pl.col("first").min(), pl.col("last").max())
+
+    def write(self, folder: Path, stamp: Stamp) -> None:
+        """Write `parts.parquet` and `genes.parquet`."""
+        parts = pl.concat([pl.DataFrame(schema=_PARTS), *self._parts])
+        write_table(parts, folder / "parts.parquet", stamp)
+        write_table(self._genes.sort("chrom", "first", "gene_id"), folder / "genes.parquet", stamp)
+
+
+def gene_places(scores_dir: Path, gene: str) -> list[Place] | None:
+    """Where the variants of a gene lie; None if the store lacks `genes.parquet`."""
+    path = scores_dir / "genes.parquet"
+    if not path.is_file():
+        return None
+    rows = read_table(path, SCORES).filter(is_gene(gene))
+    return [Place(chrom, first, last + 1) for chrom, first, last in rows.select(list(_GENES)[2:]).iter_rows()]
+
+
+def is_gene(gene: str) -> pl.Expr:
+    """Rows of a gene, by name, id, or id without its version."""
+    identifier = pl.col("gene_id")
+    return (
+        (identifier == gene) | (pl.col("gene_name") == gene) | (identifier.str.replace(r"\.\d+$", "") == gene)
+    )
+
+
+def parts_at(scores_dir: Path, scorer: str, places: Iterable[Place] | None) -> list[tuple[Path, pl.Expr]]:
+    """Parts of a scorer that hold variants at the places, and which of their rows do; all without places.
+
+    A store without `parts.parquet`, such as one made by hand, is looked through part by part.
+    """
+    files = scorer_parts(scores_dir, scorer)
+    if places is None:
+        return [(file, pl.lit(True)) for file in files]
+    found: dict[Path, pl.Expr] = {}
+    path = scores_dir / "parts.parquet"
+    table = read_table(path, SCORES) if path.is_file() else None
+    folder = files[0].parent
+    for place in places:
+        if table is None:
+            chosen = [(file, 1 << 40) for file in files]
+        else:
+            here = (pl.col("chrom") == place.chrom) & (pl.col("first") < place.end)
+            here &= pl.col("last") + pl.col("longest_ref") > place.start
+            rows = table.filter(here).select("part", "longest_ref")
+            chosen = [(folder / part_name(part), longest) for part, longest in rows.iter_rows()]
+        for file, longest in chosen:
+            rows_here = place.condition(longest)
+            found[file] = found[file] | rows_here if file in found else rows_here
+    return sorted(found.items())
