@@ -1,8 +1,9 @@
 """Where things lie in a store of scores: the positions of each part, and of the variants of each gene.
 
 `parts.parquet` has a row for each part and chromosome: the positions (0-based) of the first and last variant
-and the longest REF or event, so that what reaches into a region from before it is found too. `genes.parquet` has a row
-for each gene and chromosome with the positions of the first and last variant that have a score with it.
+and the longest REF or event, so that what reaches into a region from before it is found too. `genes.parquet`
+has a row for each gene and chromosome with the positions of the first and last variant that have a score
+with it.
 """
 
 from __future__ import annotations
