@@ -107,7 +107,7 @@ def test_every_allele_of_the_vcf_is_scored_or_rejected(world):
     assert counts["alleles"] == info["alleles_in"] == info["scored"] + info["rejected"] == 18
     assert counts["left_out"] == 0
     reasons = read_table(world.folder / "scores/rejected.parquet", "rejected")["reason"].to_list()
-    assert sorted(reasons) == ["duplicate", "ref_mismatch", "symbolic_allele", "unknown_contig"]
+    assert sorted(reasons) == ["duplicate", "no_length", "ref_mismatch", "unknown_contig"]
     dnase = pl.scan_parquet(world.folder / "scores/dnase/part-*.parquet").collect()
     assert dnase["variant_id"].to_list() == _ids(world)
     assert dnase.sort("chrom", "position", maintain_order=True).equals(dnase)
