@@ -197,4 +197,4 @@ def test_row_groups_are_skipped_by_position(store, monkeypatch, tmp_path):
     condition = places.Place("chr1", 100, 110).condition(1)
     table = _all(store, "dnase")
     assert table.filter(condition)["position"].to_list() == [100]
-    assert {"position", "chrom", "ref"} == set(condition.meta.root_names())
+    assert {"position", "chrom", "ref", "alt"} == set(condition.meta.root_names())

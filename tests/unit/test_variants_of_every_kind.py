@@ -20,6 +20,7 @@ from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.report.variant_page import explain
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
+from megabase.scoring.query import query_scores
 from megabase.scoring.store import merge_scores
 from megabase.sequence import decode
 from megabase.variants import Variant, split_variants
@@ -93,6 +94,11 @@ def test_structural_variants_go_all_the_way(world: tuple[Path, Genome], tmp_path
         assert Variant.parse(row["variant_id"]).alt == row["alt"]
         assert np.isfinite(row["raw"]).all()
     assert records(scores) == table.select("chrom", "position", "ref", "alt").rows()
+    for region, wanted in (("chr1:10650-10660", 1), ("chr1:10595-10599", 3), ("chr1:10601-10700", 1)):
+        found = query_scores(scores, region=region, scorer="dnase")["variant_id"].unique()
+        assert len(found) == wanted, region  # of those that begin before it, the events that reach it
+    name = table["variant_id"][4]
+    assert query_scores(scores, variant=name, scorer="dnase")["variant_id"].unique().to_list() == [name]
     chosen = table.filter(pl.col("alt").str.starts_with("<INV"))["variant_id"][0]
     models = folder / "model", folder / "genome", folder / "genes", None
     explain_variant(

@@ -1,8 +1,9 @@
 """Where things lie in a store of scores: the positions of each part, and of the variants of each gene.
 
 `parts.parquet` has a row for each part and chromosome: the positions (0-based) of the first and last variant
-and the longest REF, so that what reaches into a region from before it is found too. `genes.parquet` has a row
-for each gene and chromosome with the positions of the first and last variant that have a score with it.
+and the longest REF or event, so that what reaches into a region from before it is found too. `genes.parquet`
+has a row for each gene and chromosome with the positions of the first and last variant that have a score
+with it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ class Place:
         position = pl.col("position")
         near = (pl.col("chrom") == self.chrom) & (position < self.end)
         near &= position > self.start - longest_ref
-        return near & (position + pl.col("ref").str.len_bytes() > self.start)
+        return near & (position + reach() > self.start)
+
+
+def reach() -> pl.Expr:
+    """Bases of a variant of columns `position`, `ref` and `alt`: those of REF, up to the end of an event."""
+    event = pl.col("alt").str.extract(r"^<[A-Z]+:END=(\d+)>$").cast(pl.Int64) - pl.col("position")
+    return pl.max_horizontal(pl.col("ref").str.len_bytes().cast(pl.Int64), event)
 
 
 class Places:
@@ -50,11 +57,11 @@ class Places:
         self._genes = pl.DataFrame(schema=_GENES)
 
     def add_variants(self, part: int, variants: pl.DataFrame) -> None:
-        """Add the variants of a part: chrom, position, ref."""
+        """Add the variants of a part: chrom, position, ref, alt."""
         position = pl.col("position")
         found = variants.group_by("chrom", maintain_order=True).agg(
             first=position.min(), last=position.max(),
-            longest_ref=pl.col("ref").str.len_bytes().max().cast(pl.Int64), variants=pl.len().cast(pl.Int64),
+            longest_ref=reach().max(), variants=pl.len().cast(pl.Int64),
         )  # fmt: skip
         self._parts.append(found.select(pl.lit(part, dtype=pl.Int64).alias("part"), *list(_PARTS)[1:]))
 
