@@ -219,7 +219,8 @@ def test_an_empty_chunk_loads_no_model(world, tmp_path, monkeypatch, name) -> No
     """Its files are those that a loaded model would write."""
     arguments = (world / "empty.parquet", world / name, world / "genome", None)
     with monkeypatch.context() as change:
-        change.setattr(chunks, "_is_empty", lambda chunk: False)
+        opens = chunks._open_model
+        change.setattr(chunks, "_open_model", lambda *given, empty: opens(*given, empty=False))
         score_variants(*arguments, tmp_path / "loaded", SETTINGS)
 
     def refuse(*_: object) -> None:

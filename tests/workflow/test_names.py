@@ -126,6 +126,7 @@ def test_training_and_scoring_ask_for_a_gpu_only_where_a_profile_gives_one() -> 
         "evaluate_tracks",
         "calibrate_spread",
         "score_variants",
+        "compare_placements",
         "explain_variant",
         "score_intervals",
         "score_enhancers",

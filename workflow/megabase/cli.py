@@ -349,6 +349,28 @@ def score_variants(
 
 
 @app.command()
+def compare_placements(
+    variants: Paths,
+    model: Model,
+    genome: GenomeFolder,
+    output: Output,
+    genes: GenesFolder = "",
+    polya_sites: Annotated[str, typer.Option(help="table of polyadenylation sites; empty: none")] = "",
+    haplotypes: Annotated[str, typer.Option(help="table of list-haplotypes; empty: none")] = "",
+    settings: Settings = "",
+    device: Device = "",
+) -> None:
+    """Score some variants in windows placed three ways, and tell how much their scores differ."""
+    from megabase.scoring import placements
+
+    given = begin("compare-placements", config.ScoringSettings, settings)
+    placements.compare_placements(
+        variants, folder_of(model), folder_of(genome), optional(genes), output, given,
+        polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
+    )  # fmt: skip
+
+
+@app.command()
 def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", seed: Seed = 0) -> None:
     """Make the quantiles of every scorer and track from scored background variants."""
     from megabase.scoring import calibration

@@ -274,7 +274,7 @@ class UncertaintySettings(Section):
 class ScoringSettings(Section):
     """How variants are scored (Methods, variant scoring)."""
 
-    SILENT = frozenset({"uncertainty"})
+    SILENT = frozenset({"uncertainty", "compare"})
 
     window: Window = Field(16_384, description="bases around a variant (a multiple of 2,048)")
     placement: Literal["centered", "binned", "tiled"] = Field(
@@ -297,6 +297,9 @@ class ScoringSettings(Section):
     )
     scorers: list[str] = Field(["recommended"], description="names of scorers, or `recommended`")
     reverse_complement: bool = Field(False, description="average forward and reverse-complement predictions")
+    compare: int = Field(
+        24, ge=0, description="variants whose scores the report compares between placements; 0: no comparison"
+    )
     max_allele: Positive = Field(1_000, description="longer alleles are rejected")
     bins: Positive = Field(1_000, description="quantile bins, sigmoid-spaced")
     background: str = Field("background", description="variant set that calibrates quantiles")

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from megabase.ablations import Ablations, asked
-from megabase.config import ChunkSettings, Config, CostSettings, is_vcf_path, load_config, section_json
+from megabase.config import (
+    ChunkSettings,
+    Config,
+    CostSettings,
+    ScoringSettings,
+    is_vcf_path,
+    load_config,
+    section_json,
+)
 from megabase.files import FileError, hash_json
 from megabase.sources.groups import Sheet
 from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
@@ -277,7 +285,14 @@ class Plan:
     def scoring_settings(self, wildcards: Any) -> str:
         """Scoring settings of a variant set, in the window that a model is asked with."""
         settings, (_, window) = self.settings.scoring_of(wildcards.variants), asked(wildcards.model)
-        changes = {"uncertainty": None} | ({"window": window} if window else {})  # no matter to a chunk
+        no_matter = {"uncertainty": None, "compare": ScoringSettings.model_fields["compare"].default}
+        changes = no_matter | ({"window": window} if window else {})
+        return section_json(settings.model_copy(update=changes))
+
+    def placement_settings(self, wildcards: Any) -> str:
+        """As `scoring_settings`, with how many variants are compared."""
+        settings, (_, window) = self.settings.scoring_of(wildcards.variants), asked(wildcards.model)
+        changes = {"uncertainty": None} | ({"window": window} if window else {})
         return section_json(settings.model_copy(update=changes))
 
     def calibration_settings(self, wildcards: Any) -> str:
@@ -353,6 +368,13 @@ class Plan:
         """The whole config but what a GPU does in an hour and how jobs are cut, which change no result."""
         neutral = {"cost": CostSettings(), "chunks": ChunkSettings()}
         return section_json(self.settings.model_copy(update=neutral))
+
+    def placements(self) -> list[str]:
+        """How much scores depend on where windows lie, of the set that the report explains from."""
+        sets = [self.settings.report.explain] if self.settings.report.explain else []
+        if not self.settings.scoring.compare:
+            return []
+        return [f"<results>/placements/{name}/{m}.tsv" for name in sets for m in self.scoring_models()]
 
     def explanations(self) -> list[str]:
         """The variant that the report explains."""

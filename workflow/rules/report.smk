@@ -15,6 +15,7 @@ rule plot_report:
         evaluations=plan.evaluations(),
         uncertainties=plan.uncertainties(),
         scores=plan.scores(),
+        placements=plan.placements(),
         benchmarks=plan.benchmarks(),
         explanations=plan.explanations(),
         ablations=ablation_jobs.tables(),

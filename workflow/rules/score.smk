@@ -81,6 +81,33 @@ rule score_variants:
         "--settings {params.settings:q} -o {output.scores:q} &> {log:q}"
 
 
+rule compare_placements:
+    input:
+        chunks=gather.variants("<results>/variants/{{variants}}/{scatteritem}.parquet"),
+        model=plan.model_card,
+        weights=plan.model_weights,
+        genome=plan.variant_genome,
+        genes=plan.variant_genes,
+        polya_sites=plan.polya_sites,
+        haplotypes=plan.variant_haplotypes,
+    output:
+        table="<results>/placements/{variants}/{model}.tsv",
+    log:
+        "<logs>/compare_placements/{variants}/{model}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    resources:
+        gpu=0,
+        mem="8GB",
+        runtime="2h",
+    params:
+        settings=plan.placement_settings,
+    shell:
+        "megabase compare-placements {input.chunks:q} --model {input.model:q} --genome {input.genome:q} "
+        "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --haplotypes={input.haplotypes:q} "
+        "--settings {params.settings:q} -o {output.table:q} &> {log:q}"
+
+
 rule calibrate_scores:
     input:
         chunks=background_chunks,

@@ -28,6 +28,7 @@ class Inputs:
     uncertainties: list[Path] = field(default_factory=list)
     scores: dict[str, Path] = field(default_factory=dict)
     benchmarks: dict[str, list[Path]] = field(default_factory=dict)
+    placements: Path | None = None
     explanation: Path | None = None
     ablations: list[Path] = field(default_factory=list)
 
@@ -69,6 +70,7 @@ def find_inputs(results: str | Path, manifest: str | Path | None, config: Config
         ],
         scores=_existing({v: root / "scores" / v / s for v in config.variant_sets for s in students}),
         benchmarks={name: paths for name, paths in benchmarks.items() if paths},
+        placements=_first(root / "placements" / explain / f"{s}.tsv" for s in students) if explain else None,
         explanation=_first(root / "explanations" / explain / f"{s}.json" for s in students)
         if explain
         else None,

@@ -11,7 +11,7 @@ import polars as pl
 
 from megabase import __version__
 from megabase.config import Config
-from megabase.files import read_json, read_table
+from megabase.files import read_json, read_table, read_tsv
 from megabase.logs import git_hash
 from megabase.report.blocks import PageSection, Table, Text, count, number, picture, plural, text_rows
 from megabase.report.figures_training import HEAD, LOSS, head_curves, loss_curves
@@ -175,7 +175,32 @@ def scores_section(inputs: Inputs) -> PageSection:
         blocks.append(Table(("variant set", "reason", "variants"), reasons, caption, frozenset({2})))
     else:
         blocks.append(Text(["No variant was rejected: all records of the VCFs are in the scores."]))
+    if inputs.placements is not None:
+        blocks.append(_placement_table(read_tsv(inputs.placements, "placements")))
     return PageSection("scores", "Scores", blocks)
+
+
+def _placement_table(table: pl.DataFrame) -> Table:
+    """How alike scores are between windows around the variant, its 128-bp bin and its tile."""
+    pairs = list(dict.fromkeys(table.select("first", "second").iter_rows()))
+    rows = []
+    for scorer in table["scorer"].unique(maintain_order=True):
+        found = {(r["first"], r["second"]): r for r in table.filter(scorer=scorer).iter_rows(named=True)}
+        cells = [number(found[pair]["pearson"]) for pair in pairs]
+        apart, size = (_small(found[pairs[0]][key]) for key in ("difference", "size"))
+        rows.append([scorer, *cells, apart, size])
+    most = table["variants"].max() or 0
+    caption = (
+        f"How much a score depends on where the window lies, on {most} of the variants: Pearson between "
+        "scores in windows that are centred on the variant, on its 128-bp bin, or on its tile. Last: the "
+        "median absolute difference between the first two, and the median absolute score."
+    )
+    columns = ("scorer", *(f"{a} and {b}" for a, b in pairs), "difference", "score")
+    return Table(columns, rows, caption, frozenset(range(1, len(columns))))
+
+
+def _small(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def _reasons(name: str, path: Path) -> list[list[str]]:

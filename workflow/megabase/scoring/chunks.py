@@ -71,11 +71,38 @@ def score_variants(
     variants are scored on them. An empty chunk loads no model. ValueError for a scorer that is unknown or
     cannot run, a device that gives wrong answers, or too little memory for one sequence.
     """
+    table = read_variant_table(chunk)
+    opened = open_scoring(
+        chunk, table, model_dir, genome_folder, genes_folder, settings, scorers, polya_sites, device
+    )
+    if isinstance(opened[0], ModelCard):
+        engine = Idle(*opened, settings)
+    else:
+        engine = make_engine(*opened, settings, haplotypes)
+    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
+    score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
+
+
+def open_scoring(
+    chunk: str | Path,
+    variants: pl.DataFrame,
+    model_dir: str | Path,
+    genome_folder: str | Path,
+    genes_folder: str | Path | None,
+    settings: ScoringSettings,
+    scorers: Sequence[str] | None,
+    polya_sites: str | Path | None,
+    device: str,
+) -> tuple[Any, Any, Annotation | None, list[Scorer]]:
+    """(predictor, genome, annotation, scorers) for the `variants` of a chunk, which belong together.
+
+    The predictor is a card where there are no variants. Errors as of `score_variants`.
+    """
     from megabase.genome import Genes, Genome
 
     genome = Genome.open(genome_folder)
-    predictor = _open_model(model_dir, device, genome.organism, settings, empty=_is_empty(chunk))
-    check_belonging(chunk, read_variant_table(chunk), genome, genes_folder, predictor)
+    predictor = _open_model(model_dir, device, genome.organism, settings, empty=variants.is_empty())
+    check_belonging(chunk, variants, genome, genes_folder, predictor)
     annotation = None
     if genes_folder:
         annotation = Annotation.from_tables(Genes.open(genes_folder), polya_sites)
@@ -85,12 +112,7 @@ def score_variants(
         has_genes=annotation is not None,
         has_polya_sites=annotation is not None and annotation.has_polya_sites,
     )
-    if isinstance(predictor, ModelCard):
-        engine = Idle(predictor, genome, annotation, chosen, settings)
-    else:
-        engine = make_engine(predictor, genome, annotation, chosen, settings, haplotypes)
-    inputs = input_hashes(chunk, model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
-    score_chunk(engine, chunk, output_dir, Stamp(CHUNK, settings.hash(), inputs))
+    return predictor, genome, annotation, chosen
 
 
 class Idle:
@@ -124,10 +146,6 @@ def _open_model(
         predictor.set_precision(settings.precision)
     check_device(predictor, model_dir, organism, device)
     return BothStrands(predictor) if settings.reverse_complement else predictor
-
-
-def _is_empty(chunk: str | Path) -> bool:
-    return read_variant_table(chunk).is_empty()
 
 
 def input_hashes(chunk: str | Path, model: str | Path, *others: str | Path | None) -> dict[str, str]:
