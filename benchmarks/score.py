@@ -1,9 +1,11 @@
 """Seconds a variant of the scoring engine, paired against two whole passes of the same model.
 
     python benchmarks/score.py --length 131072 --variants 64 --span 200000
+    python benchmarks/score.py --data FOLDER --variants 64 --span 200000
 
-The model has the published widths and random weights; the variants lie at random in a span of a random
-genome with genes of the human genome's density and lengths. The whole passes are timed on a few of the
+The model has the published widths and random weights. The variants are spread over a span of a random genome
+with genes of the human genome's density and lengths, or of a real one: FOLDER has `genome.fa` of one contig,
+`genes.gtf.gz` and `variants.vcf.gz`. The whole passes are timed on a few of the
 variants between the engine's runs, so that a busy machine is unfair to none; told is the ratio of seconds a
 variant, beside that of the operations by formula, and the largest difference of the scores.
 """
@@ -15,11 +17,15 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from megabase.genes import prepare_genes
+from megabase.genome import Genes, Genome, prepare_genome
 from megabase.memory import keep_large_blocks
 from megabase.model import AlphaGenome, Sizes
 from megabase.model.flops import forward_flop, read_flop
@@ -29,7 +35,7 @@ from megabase.scoring.engine import Engine
 from megabase.scoring.placement import PLACEMENTS
 from megabase.scoring.scorers import RECOMMENDED, Part, Scorer
 from megabase.spec import OUTPUTS, OutputType
-from megabase.variants import Variant
+from megabase.variants import Variant, read_variants
 
 # Published track counts of human, without padding.
 HUMAN = {
@@ -167,6 +173,21 @@ def _timed(engine: Engine, variants: Sequence[Variant], *, together: bool = Fals
     return found
 
 
+def real_world(
+    folder: Path, scratch: Path, count: int, span: int
+) -> tuple[Genome, Annotation, list[Variant]]:
+    """A contig with its genes, and SNVs of a VCF evenly over the middle `span` bases."""
+    genome = prepare_genome(folder / "genome.fa", scratch / "genome", organism="human", name="real")
+    prepare_genes(folder / "genes.gtf.gz", scratch / "genome", scratch / "genes")
+    annotation = Annotation.from_tables(Genes.open(scratch / "genes"))
+    tables = [accepted for accepted, _ in read_variants(folder / "variants.vcf.gz", genome, max_allele=1)]
+    ((_, length),) = genome.lengths.items()
+    rows = [r for t in tables for r in t.select("chrom", "position", "ref", "alt").iter_rows()
+            if abs(r[1] - length // 2) <= span // 2]  # fmt: skip
+    chosen = np.linspace(0, len(rows) - 1, count).round().astype(int)
+    return genome, annotation, [Variant(*rows[i]) for i in chosen]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -175,6 +196,7 @@ if __name__ == "__main__":
     parser.add_argument("--variants", type=int, default=64)
     parser.add_argument("--span", type=int, default=200_000)
     parser.add_argument("--indels", type=float, default=0.0, help="share of insertions and deletions")
+    parser.add_argument("--data", type=Path, help="real sequence, genes and variants")
     parser.add_argument("--tile", type=int, default=16_384)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cache", type=float, default=2.0)
@@ -186,11 +208,15 @@ if __name__ == "__main__":
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_large_blocks()
-    genome = RandomGenome(args.span + 2 * args.length)
-    annotation = random_genes(args.span + 2 * args.length, np.random.default_rng(3))
-    variants = some_variants(genome, args.variants, args.length, args.span, args.indels)
+    scratch = TemporaryDirectory()  # holds the genome until the end
+    if args.data:
+        genome, annotation, variants = real_world(args.data, Path(scratch.name), args.variants, args.span)
+    else:
+        genome = RandomGenome(args.span + 2 * args.length)
+        annotation = random_genes(args.span + 2 * args.length, np.random.default_rng(3))
+        variants = some_variants(genome, args.variants, args.length, args.span, args.indels)
     predictor = random_model(args.length, args.device)
-    print(json.dumps(vars(args)))
+    print(json.dumps(vars(args), default=str))
     columns = ["scorers", "placement", "two whole passes, s", "engine, s a variant", "ratio (range)",
                "two passes, TFLOP", "engine, TFLOP", "ratio of TFLOP"]  # fmt: skip
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
