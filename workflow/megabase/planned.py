@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from megabase.config import Config, is_vcf_path, load_config
+from megabase.config import Config, is_bed_path, is_vcf_path, load_config
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.predictors.metadata import read_metadata
@@ -117,6 +117,8 @@ def named_files(settings: Config) -> Iterator[dict[str, Any]]:
     for variants in settings.variants.values():
         if variants.vcf and not is_vcf_path(variants.vcf):
             yield _single(variants.vcf, "variants", genomes[variants.genome].organism)
+        if (bed := variants.saturated_file) and not is_bed_path(bed):
+            yield _single(bed, "regions", genomes[variants.genome].organism)
     for accession, role, organism in _tables(settings):
         yield _single(accession, role, organism)
     if settings.folds.source == "manifest":
