@@ -404,6 +404,19 @@ def merge_scores(
 
 
 @app.command()
+def write_saturation(
+    scores: Annotated[Path, typer.Argument(help="merged scores of a set of every SNV")],
+    split: Annotated[Path, typer.Option(help="split.json of split-variants, beside its chunks")],
+    output: Output,
+) -> None:
+    """Write the scores of every SNV as bigWigs and Zarr arrays; goes on after its last finished scorer."""
+    from megabase.scoring import saturated
+
+    logs.start("write-saturation")
+    saturated.write_saturation(scores, split, output)
+
+
+@app.command()
 def explain_variant(
     scores: Annotated[Path, typer.Argument(help="scores of a variant set")],
     model: Model,

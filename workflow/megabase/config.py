@@ -597,7 +597,7 @@ class Config(Section):
                 raise ValueError(f"variants.{name}: a benchmark has this name; saturate a set of another")
             if item.vcf is None and item.saturate is None and name not in self.benchmarks:
                 raise ValueError(
-                    f"variants.{name}: neither vcf nor saturate is given, and no benchmark has this name"
+                    f"variants.{name}: vcf is not given, nor saturate, and no benchmark has this name"
                 )
         for name in self.benchmarks:
             self._check_shared_scores(name)

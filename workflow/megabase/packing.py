@@ -61,7 +61,7 @@ def chunk_bounds(variants: pl.DataFrame, jobs: int, packing: Packing) -> list[in
 
 
 def nearest_ends(spent: np.ndarray, used: int) -> np.ndarray:
-    """int64 [used - 1]: windows after which chunks of equal cost end. spent [W]: cost up to each one's end."""
+    """int64 [used - 1]: windows that chunks of equal cost end with. spent [W]: cost up to its end."""
     wanted = spent[-1] * np.arange(1, used) / used
     after = np.searchsorted(spent, wanted)
     before = np.maximum(after - 1, 0)
