@@ -239,7 +239,7 @@ def test_a_set_of_every_snv_takes_nothing_else() -> None:
     assert [config.variants[name].saturated_file for name in config.variants] == [None, "locus.bed", None]
     assert "saturate" not in section_json(config.variants["background"])  # made before: keeps its hash
     for more, words in (
-        ({"vcf": "v"}, "saturate: takes every SNV, vcf does not go with it"),
+        ({"vcf": "v"}, "saturate: every SNV is scored, vcf does not go with it"),
         ({"max_variants": 5}, "max_variants does not go with it"),
         ({"sample": "s"}, "sample does not go with it"),
     ):
