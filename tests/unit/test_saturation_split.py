@@ -6,6 +6,7 @@ import gzip
 import itertools
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from scoring_stand_ins import LENGTH, make_genome
@@ -96,6 +97,18 @@ def test_chunks_are_even_and_part_no_window(genome, tmp_path, placement, tile, s
         pl.first("position").alias("at"), pl.first("chrom")
     )
     assert [r["at"] % shared == 0 for r in last.rows(named=True)[1:]] == [True] * 3
+
+
+def test_genes_in_reach_cost_time(genome):
+    """Bases whose window overlaps genes are dealt to more chunks, each of fewer bases."""
+    genes = pl.DataFrame({"chrom": ["chr1"] * 50, "start": [1000] * 50, "end": [2000] * 50})
+    packing = Packing(ChunkSettings(load_seconds=0, gene_cost=0.1), ScoringSettings(window=4096), genes)
+    found = saturation.count_stretches([saturation.Region("chr1", 0, 20_480, 1)], genome, 128)
+    bounds = saturation.chunk_stretches(found, genome, 2, packing)
+    assert bounds[0] == 0 and bounds[2] == len(found.known) == 160
+    near = np.arange(160) * 128 + 64 < 2000 + 2048  # each variant costs 1, and 0.1 for each of 50 genes
+    costs = 384 * np.where(near, 6.0, 1.0) + 1
+    assert abs(costs[: bounds[1]].sum() - costs.sum() / 2) <= costs.max()
 
 
 def test_few_bases_leave_the_last_chunks_empty(genome, tmp_path):
