@@ -9,6 +9,7 @@
 #   results/evaluation/{model}/{organism}.tsv                  track evaluation on held-out windows
 #   results/uncertainty/{model}/{organism}.tsv                 spread of a model, calibrated on held-out windows
 #   results/scores/{variants}/{model}/                         scores of a variant set
+#   results/saturation/{variants}/{model}/                     every SNV of a set as bigWig and Zarr
 #   results/intervals/{intervals}/{model}/                     scores of genes in intervals
 #   results/enhancers/{enhancers}/{model}.parquet              scores of element-gene pairs
 #   results/benchmarks/{benchmark}/{model}.tsv                 a benchmark's result
@@ -40,6 +41,7 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/saturate.smk"
 include: "workflow/rules/regions.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/ablate.smk"
@@ -58,5 +60,6 @@ rule all:
         evaluations=plan.evaluations(),
         uncertainties=plan.uncertainties(),
         scores=plan.scores(),
+        saturations=plan.saturations(),
         benchmarks=plan.benchmarks(),
         ablations=ablation_jobs.tables(),

@@ -11,6 +11,7 @@ from megabase.config import (
     FoldSettings,
     ScoringSettings,
     TrainSettings,
+    is_bed_path,
     is_vcf_path,
     load_config,
     parse_settings,
@@ -228,6 +229,26 @@ def test_later_settings_are_silent_where_they_are_not_used() -> None:
     assert plain.hash() != cut.hash()
 
 
+def test_a_set_of_every_snv_takes_nothing_else() -> None:
+    given = {"genome": "x", "saturate": "locus.bed"}
+    background = values()["variants"]
+    config = load_config(
+        values(variants=background | {"locus": given, "atlas": given | {"saturate": "genome"}}), "c"
+    )
+    assert config.saturated_sets == ["locus", "atlas"]
+    assert [config.variants[name].saturated_file for name in config.variants] == [None, "locus.bed", None]
+    assert "saturate" not in section_json(config.variants["background"])  # made before: keeps its hash
+    for more, words in (
+        ({"vcf": "v"}, "saturate: every SNV is scored, vcf does not go with it"),
+        ({"max_variants": 5}, "max_variants does not go with it"),
+        ({"sample": "s"}, "sample does not go with it"),
+    ):
+        with pytest.raises(FileError, match=words):
+            load_config(values(variants=background | {"locus": given | more}), "c")
+    with pytest.raises(FileError, match="sign: a benchmark has this name; saturate a set of another"):
+        load_config(values(variants=background | {"sign": given}), "c")
+
+
 def test_settings_from_a_file(tmp_path) -> None:
     path = tmp_path / "folds.yaml"
     path.write_text("names: [a]\nschemes: {all: {valid: [a], test: [a]}}\n")
@@ -237,3 +258,4 @@ def test_settings_from_a_file(tmp_path) -> None:
 def test_paths_of_vcfs_are_told_from_accessions() -> None:
     assert all(map(is_vcf_path, ("my.vcf", "my.vcf.gz", "a/b", "x.bcf")))
     assert not is_vcf_path("alpha_variants")
+    assert all(map(is_bed_path, ("my.bed", "my.bed.gz", "a/b"))) and not is_bed_path("alpha_regions")

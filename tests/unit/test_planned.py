@@ -49,6 +49,19 @@ def test_rows_are_planned_and_say_so(small: tuple[Path, dict[str, Path]], tmp_pa
     assert str(raw_path(rows[0])) == "results/raw/planned/hg.p1.fa.gz"
 
 
+def test_saturated_beds_are_planned_once(small: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    config, metadata = small
+    beds = {"a": "exons", "b": "exons", "c": "measured", "d": "own.bed", "e": "genome"}
+    sets = {name: {"genome": "human", "saturate": bed} for name, bed in beds.items()}
+    human = CONFIG["genomes"]["human"] | {"regions": "measured"}
+    given = CONFIG | {"genomes": {"human": human}, "variants": CONFIG["variants"] | sets}
+    config.write_text(yaml.safe_dump(given))
+    plan_sources(config, tmp_path / "r.tsv", metadata=metadata)
+    rows = read_manifest(tmp_path / "r.tsv").to_dicts()
+    regions = [row["accession"] for row in rows if row["output_type"] == "regions"]
+    assert sorted(regions) == ["exons", "measured"]
+
+
 def test_the_same_metadata_give_the_same_bytes(small: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     config, metadata = small
     for name in ("a.tsv", "b.tsv"):

@@ -89,6 +89,31 @@ def test_intervals_and_enhancers_are_scored_when_they_are_named(shell, checkout:
     assert "score_intervals" not in everything and "score_enhancers" not in everything
 
 
+def test_every_snv_of_a_bed_and_of_a_genome(shell, checkout: Path) -> None:
+    """Such a set is split, scored and merged as others; `all` asks for its tracks, other sets have none."""
+    (checkout / "locus.bed").write_text("chrA1\t1000\t1100\n")
+    options = (
+        "--config 'variants={locus: {genome: alpha, saturate: locus.bed}, "
+        "atlas: {genome: alpha, saturate: genome}}' --set-scatter variants=3"
+    )
+    target = "results/saturation/locus/student-seed0"
+    result = shell(f"snakemake -n -p {target} {options}")
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    jobs = _jobs(text)
+    assert jobs["write_saturation"] == 1 and jobs["split_variants"] == 2 and jobs["score_variants"] == 6
+    (split,) = (line for line in text.splitlines() if "megabase split-variants locus.bed" in line)
+    assert '"saturate":"locus.bed"' in split
+    (written,) = (line for line in text.splitlines() if "megabase write-saturation" in line)
+    assert f"--split results/variants/locus/split.json -o {target} " in written
+    everything = shell(f"snakemake -n -p {options}")
+    text = everything.stdout + everything.stderr
+    assert _jobs(text)["write_saturation"] == 2
+    assert "megabase split-variants results/genome/alpha/sequence.json" in text
+    other = shell(f"snakemake -n results/saturation/background/student-seed0 {options}")
+    assert other.returncode == 1 and "MissingRuleException" in other.stdout + other.stderr
+
+
 def test_the_uncertainty_of_scores_is_an_ensemble_of_the_same_variants(shell) -> None:
     """Chunks of the ensemble are merged in; those of the student stay as they are without it."""
     target = "results/scores/eqtl_sign/student-seed0"

@@ -279,7 +279,9 @@ def gather_ensemble(members: Paths, output: Output) -> None:
 
 @app.command()
 def split_variants(
-    vcf: Annotated[Path, typer.Argument(help="VCF, plain or bgzip")],
+    source: Annotated[
+        Path, typer.Argument(help="VCF, plain or bgzip; BED of a set that saturates; else sequence.json")
+    ],
     chunks: Annotated[list[Path], typer.Argument(help="chunks to write, over which variants are dealt")],
     genome: GenomeFolder,
     rejected: Annotated[Path, typer.Option(help="table to write of the records that are left out, and why")],
@@ -290,16 +292,16 @@ def split_variants(
     chunks_settings: Annotated[str, typer.Option("--chunks", help="section `chunks`: what costs time")] = "",
     seed: Seed = 0,
 ) -> None:
-    """Check the variants of a VCF against the genome and deal them to chunks of equal cost."""
+    """Deal the checked variants of a VCF, or every SNV of a BED or genome, to chunks of equal cost."""
     from megabase import packing, variants
 
     given = begin("split-variants", config.VariantSetSettings, settings, seed)
     asked = config.parse_settings(config.ScoringSettings, scoring)
     variants.split_variants(
-        vcf, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
+        source, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
-        unphased=given.unphased, regions=given.regions, seed=seed, config_hash=given.hash(),
-        packing=packing.Packing.of(
+        unphased=given.unphased, regions=given.regions, saturate=given.saturate, seed=seed,
+        config_hash=given.hash(), packing=packing.Packing.of(
             config.parse_settings(config.ChunkSettings, chunks_settings), asked, optional(genes)
         ),
     )  # fmt: skip
@@ -399,6 +401,19 @@ def merge_scores(
         chunks, rejected, optional(calibration), folder_of(model), output,
         split=optional(split), uncertainty=optional(uncertainty),
     )  # fmt: skip
+
+
+@app.command()
+def write_saturation(
+    scores: Annotated[Path, typer.Argument(help="merged scores of a set of every SNV")],
+    split: Annotated[Path, typer.Option(help="split.json of split-variants, beside its chunks")],
+    output: Output,
+) -> None:
+    """Write the scores of every SNV as bigWigs and Zarr arrays; goes on after its last finished scorer."""
+    from megabase.scoring import saturated
+
+    logs.start("write-saturation")
+    saturated.write_saturation(scores, split, output)
 
 
 @app.command()

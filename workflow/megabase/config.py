@@ -332,7 +332,7 @@ class ChunkSettings(Section):
 class VariantSetSettings(Section):
     """One set of variants to score."""
 
-    SILENT = frozenset({"sample", "haplotypes", "unphased", "regions"})
+    SILENT = frozenset({"sample", "haplotypes", "unphased", "regions", "saturate"})
 
     genome: str = Field(description="name of the genome that the alleles refer to")
     vcf: str | None = Field(None, description="manifest accession, or path, of a VCF; none: from a benchmark")
@@ -351,6 +351,11 @@ class VariantSetSettings(Section):
     regions: str | None = Field(
         None, description="path of a BED: for each region, the genome against each of the sample's haplotypes"
     )
+    saturate: str | None = Field(
+        None,
+        description="instead of a VCF every SNV of the regions of a BED (manifest accession, or path), or of "
+        "the whole `genome`",
+    )
 
     @model_validator(mode="after")
     def _haplotypes_fit(self) -> VariantSetSettings:
@@ -359,6 +364,21 @@ class VariantSetSettings(Section):
         if self.regions is not None and not self.haplotypes:
             raise ValueError("regions: wanted only with haplotypes: true")
         return self
+
+    @model_validator(mode="after")
+    def _saturated_alone(self) -> VariantSetSettings:
+        if self.saturate is not None:
+            for key in ("vcf", "sample", "max_variants"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"saturate: every SNV is scored, {key} does not go with it; leave one out"
+                    )
+        return self
+
+    @property
+    def saturated_file(self) -> str | None:
+        """Accession or path of the BED that is saturated; none: another kind of set, or the whole genome."""
+        return None if self.saturate == "genome" else self.saturate
 
 
 class IntervalScoring(Section):
@@ -573,8 +593,12 @@ class Config(Section):
         if self.variant_sets and self.scoring.background not in self.variants:
             raise ValueError(f"scoring.background: {self.scoring.background} has no entry under variants")
         for name, item in self.variants.items():
-            if item.vcf is None and name not in self.benchmarks:
-                raise ValueError(f"variants.{name}: vcf is not given and no benchmark has this name")
+            if item.saturate is not None and name in self.benchmarks:
+                raise ValueError(f"variants.{name}: a benchmark has this name; saturate a set of another")
+            if item.vcf is None and item.saturate is None and name not in self.benchmarks:
+                raise ValueError(
+                    f"variants.{name}: vcf is not given, nor saturate, and no benchmark has this name"
+                )
         for name in self.benchmarks:
             self._check_shared_scores(name)
         for key, names in (("windows", self.organisms), ("variants", self.variant_sets)):
@@ -671,6 +695,11 @@ class Config(Section):
         own = (name for name, benchmark in self.benchmarks.items() if benchmark.variants in (None, name))
         return [*self.variants, *(name for name in own if name not in self.variants)]
 
+    @property
+    def saturated_sets(self) -> list[str]:
+        """Names of the variant sets that are every SNV of a place."""
+        return [name for name, item in self.variants.items() if item.saturate is not None]
+
     def variants_of(self, benchmark: str) -> str:
         """Variant set whose scores a benchmark reads: its own, or the one that it shares."""
         return self.benchmarks[benchmark].variants or benchmark
@@ -716,6 +745,11 @@ def changed(section: S, values: Mapping[str, Any], key: str) -> S:
 def is_vcf_path(vcf: str) -> bool:
     """Whether the `vcf` of a variant set is a path; otherwise it is an accession of the manifest."""
     return "/" in vcf or vcf.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
+
+
+def is_bed_path(bed: str) -> bool:
+    """Whether what a variant set saturates is a path; otherwise it is an accession of the manifest."""
+    return "/" in bed or bed.endswith((".bed", ".bed.gz", ".bed.bgz"))
 
 
 def parse_settings(cls: type[S], text: str | None) -> S:

@@ -55,13 +55,17 @@ def chunk_bounds(variants: pl.DataFrame, jobs: int, packing: Packing) -> list[in
     used = chunks_needed(variants.height, jobs, packing.chunks)
     ends = np.append(np.flatnonzero(first)[1:], variants.height)  # where a window ends, a chunk may
     spent = np.cumsum(costs)[ends - 1]
+    inner = np.unique(ends[nearest_ends(spent, used)])
+    inner = inner[inner < variants.height].tolist()
+    return [0, *inner, *[variants.height] * (jobs - len(inner))]
+
+
+def nearest_ends(spent: np.ndarray, used: int) -> np.ndarray:
+    """int64 [used - 1]: windows that chunks of equal cost end with. spent [W]: cost up to its end."""
     wanted = spent[-1] * np.arange(1, used) / used
     after = np.searchsorted(spent, wanted)
     before = np.maximum(after - 1, 0)
-    nearest = np.where(wanted - spent[before] < spent[after] - wanted, before, after)
-    inner = np.unique(ends[nearest])
-    inner = inner[inner < variants.height].tolist()
-    return [0, *inner, *[variants.height] * (jobs - len(inner))]
+    return np.where(wanted - spent[before] < spent[after] - wanted, before, after)
 
 
 def window_starts(variants: pl.DataFrame, shared: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from megabase.config import (
     Config,
     CostSettings,
     ScoringSettings,
+    is_bed_path,
     is_vcf_path,
     load_config,
     section_json,
@@ -74,6 +75,8 @@ class Plan:
         for name, variants in self.settings.variants.items():
             if variants.vcf and not is_vcf_path(variants.vcf):
                 yield f"variants.{name}.vcf", variants.vcf
+            if (bed := variants.saturated_file) and not is_bed_path(bed):
+                yield f"variants.{name}.saturate", bed
         for name, benchmark in self.settings.benchmarks.items():
             yield from ((f"benchmarks.{name}.tables", accession) for accession in benchmark.tables)
 
@@ -259,6 +262,15 @@ class Plan:
             return [f"<results>/benchmarks/{wildcards.variants}/variants.vcf.gz"]
         return [vcf] if is_vcf_path(vcf) else self.accession_file(vcf)
 
+    def variant_source(self, wildcards: Any) -> list[str]:
+        """What the variants of a set are read from: its VCF, or the BED or the genome that it saturates."""
+        chosen = self.settings.variant_set(wildcards.variants)
+        if chosen.saturate is None:
+            return self.variant_vcf(wildcards)
+        if (bed := chosen.saturated_file) is None:
+            return [self.variant_genome(wildcards)]
+        return [bed] if is_bed_path(bed) else self.accession_file(bed)
+
     def variant_haplotypes(self, wildcards: Any) -> list[str]:
         """Table of the alleles on the sample's haplotypes, of a set that is scored on them."""
         name = wildcards.variants
@@ -358,6 +370,11 @@ class Plan:
         """Scores of every variant set."""
         sets = self.settings.variant_sets
         return [f"<results>/scores/{name}/{model}" for name in sets for model in self.scoring_models()]
+
+    def saturations(self) -> list[str]:
+        """Dense tracks of every set of all SNVs of a place."""
+        sets = self.settings.saturated_sets
+        return [f"<results>/saturation/{name}/{m}" for name in sets for m in self.scoring_models()]
 
     def benchmarks(self) -> list[str]:
         """Results of every benchmark: the student and the plain baselines."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from megabase.config import Config, is_vcf_path, load_config
+from megabase.config import Config, is_bed_path, is_vcf_path, load_config
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.predictors.metadata import read_metadata
@@ -117,10 +117,20 @@ def named_files(settings: Config) -> Iterator[dict[str, Any]]:
     for variants in settings.variants.values():
         if variants.vcf and not is_vcf_path(variants.vcf):
             yield _single(variants.vcf, "variants", genomes[variants.genome].organism)
+    for accession, organism in _saturated(settings).items():
+        yield _single(accession, "regions", organism)
     for accession, role, organism in _tables(settings):
         yield _single(accession, role, organism)
     if settings.folds.source == "manifest":
         yield from (_single(f"{PLANNED}-{name}-splits", "splits", name) for name in settings.organisms)
+
+
+def _saturated(settings: Config) -> dict[str, str]:
+    """Organism by accession of the BEDs that variant sets saturate, and that no genome names already."""
+    known = {name for genome in settings.genomes.values() for name in (genome.regions, genome.blacklist)}
+    sets = [item for item in settings.variants.values() if item.saturated_file]
+    found = {str(item.saturated_file): settings.genomes[item.genome].organism for item in sets}
+    return {bed: organism for bed, organism in found.items() if bed not in known and not is_bed_path(bed)}
 
 
 def _tables(settings: Config) -> Sequence[tuple[str, str, str]]:

@@ -1,4 +1,7 @@
-"""Records of a VCF or BCF as cyvcf2 gives them, numbered; a file that cannot be read on is an error."""
+"""Records of a VCF or BCF as cyvcf2 gives them, numbered, and the columns of the tables made of them.
+
+A file that cannot be read on is an error.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from megabase.faults import head_fault, record_fault
 from megabase.files import FileError
 
+ACCEPTED_SCHEMA = {
+    "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
+    "source_id": pl.String, "record": pl.Int64, "allele": pl.Int64,
+}  # fmt: skip
+REJECTED_SCHEMA = {
+    "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
+    "alt": pl.String, "reason": pl.String, "detail": pl.String,
+}  # fmt: skip
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 

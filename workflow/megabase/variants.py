@@ -24,7 +24,8 @@ from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
 from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
 from megabase.packing import Packing, chunk_bounds
-from megabase.records import numbered_records
+from megabase.records import ACCEPTED_SCHEMA, REJECTED_SCHEMA, numbered_records
+from megabase.saturation import WHOLE_GENOME, split_saturation
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET, TOKEN
@@ -44,14 +45,6 @@ REASONS = (
     "no_length", "non_acgt", "same_allele", "off_the_end", "allele_too_long", "ref_mismatch", "duplicate",
     *HAPLOTYPE_REASONS,
 )  # fmt: skip
-ACCEPTED_SCHEMA = {
-    "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
-    "source_id": pl.String, "record": pl.Int64, "allele": pl.Int64,
-}  # fmt: skip
-REJECTED_SCHEMA = {
-    "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
-    "alt": pl.String, "reason": pl.String, "detail": pl.String,
-}  # fmt: skip
 _BASES = frozenset(ALPHABET)
 _NAMED = re.compile(r"(.+?):(\d+):([A-Za-z]+):(.*[<>\[\].].*)")  # of a structural variant
 
@@ -255,7 +248,7 @@ def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame,
 
 
 def split_variants(
-    vcf: str | Path,
+    source: str | Path,
     genome: str | Path,
     outputs: Sequence[str | Path],
     rejected: str | Path,
@@ -267,11 +260,15 @@ def split_variants(
     haplotypes: bool = False,
     unphased: Unphased = "reject",
     regions: str | Path | None = None,
+    saturate: str | None = None,
     seed: int = 0,
     config_hash: str = "",
     packing: Packing | None = None,
 ) -> tuple[int, int]:
     """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
+
+    source: the VCF or, with `saturate`, the BED of which every SNV is written; for `saturate="genome"` it is
+    the genome, and not read (`split_saturation`).
 
     `split.json` beside `rejected` counts them, so that a merge can check that none is lost.
 
@@ -281,9 +278,18 @@ def split_variants(
     Returns the numbers of variants written and of rows rejected.
     """
     store = Genome.open(genome)
-    parts = list(same_assembly(read_variants(vcf, store, max_allele=max_allele, window=window), vcf, store))
+    packing = packing or Packing()
+    if saturate is not None:
+        written = split_saturation(
+            source, store, outputs, rejected, whole=saturate == WHOLE_GENOME, packing=packing,
+            config_hash=config_hash,
+        )  # fmt: skip
+        return written, 0
+    parts = list(
+        same_assembly(read_variants(source, store, max_allele=max_allele, window=window), source, store)
+    )
     if sample is not None:
-        parts = of_sample(parts, vcf, store, sample, unphased if haplotypes else None, regions)
+        parts = of_sample(parts, source, store, sample, unphased if haplotypes else None, regions)
     rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
     accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele", "variant_id")
     refused = pl.concat([part[1] for part in parts])
@@ -291,8 +297,8 @@ def split_variants(
     if max_variants is not None and read > max_variants:
         chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
         accepted = accepted[np.sort(chosen)]
-    inputs = hash_inputs([vcf, Path(genome) / "sequence.json"])
-    bounds = chunk_bounds(accepted, len(outputs), packing or Packing())
+    inputs = hash_inputs([source, Path(genome) / "sequence.json"])
+    bounds = chunk_bounds(accepted, len(outputs), packing)
     for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
         write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
     write_table(refused, rejected, Stamp("rejected", config_hash, inputs))

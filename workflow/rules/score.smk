@@ -3,7 +3,7 @@
 
 rule split_variants:
     input:
-        vcf=plan.variant_vcf,
+        source=plan.variant_source,
         genome=plan.variant_genome,
         regions=plan.variant_regions,
         genes=plan.variant_genes,
@@ -25,7 +25,7 @@ rule split_variants:
         chunks=section_json(settings.chunks),
         seed=settings.seed,
     shell:
-        "megabase split-variants {input.vcf:q} {output.chunks:q} --genome {input.genome:q} "
+        "megabase split-variants {input.source:q} {output.chunks:q} --genome {input.genome:q} "
         "--genes={input.genes:q} --scoring {params.scoring:q} --chunks {params.chunks:q} "
         "--rejected {output.rejected:q} --settings {params.settings:q} --max-allele {params.max_allele} "
         "--seed {params.seed} &> {log:q}"

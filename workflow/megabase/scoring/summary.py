@@ -48,10 +48,7 @@ def _effects(table: pl.DataFrame) -> pl.DataFrame:
     raw, quantile = raw_matrix(table), raw_matrix(table, "quantile")
     if not raw.size:
         return pl.DataFrame(schema=_EFFECT_SCHEMA | {"first": pl.Float32, "second": pl.Float32})
-    size = np.nan_to_num(np.abs(raw), nan=-1.0, posinf=np.finfo(np.float32).max)
-    first = np.where(np.isnan(raw), -1.0, np.nan_to_num(np.abs(quantile), nan=0.0))
-    second = np.where(first == first.max(1, keepdims=True), size, -2.0)
-    channel = second.argmax(1)
+    channel, first, second = largest_tracks(table)
     at = (np.arange(len(raw)), channel)
     spread = (
         raw_matrix(table, SPREAD)[at] if SPREAD in table.columns else np.full(len(raw), np.nan, np.float32)
@@ -60,9 +57,23 @@ def _effects(table: pl.DataFrame) -> pl.DataFrame:
     rows = table.select("variant_id", gene).with_columns(
         pl.Series("raw", raw[at]), pl.Series("quantile", quantile[at], nan_to_null=True),
         pl.Series("spread", spread, nan_to_null=True), pl.Series("channel", channel.astype(np.int64)),
-        pl.Series("first", first[at]), pl.Series("second", second[at]),
+        pl.Series("first", first), pl.Series("second", second),
     )  # fmt: skip
     return rows.filter(pl.col("raw").is_not_nan())
+
+
+def largest_tracks(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(track, first, second) [rows]: the largest track of each row, and how large: by |quantile|, by |raw|.
+
+    A row that has no score has the `first` -1.
+    """
+    raw, quantile = raw_matrix(table), raw_matrix(table, "quantile")
+    size = np.nan_to_num(np.abs(raw), nan=-1.0, posinf=np.finfo(np.float32).max)
+    first = np.where(np.isnan(raw), -1.0, np.nan_to_num(np.abs(quantile), nan=0.0))
+    second = np.where(first == first.max(1, keepdims=True), size, -2.0)
+    channel = second.argmax(1)
+    at = (np.arange(len(raw)), channel)
+    return channel, first[at], second[at]
 
 
 def largest_of(blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
