@@ -46,7 +46,9 @@ def test_readme_has_commands_and_a_picture(root: Path) -> None:
 
 def test_every_command_of_the_readme(checkout: Path, shell, request: pytest.FixtureRequest) -> None:
     (checkout / ".venv").mkdir()
-    (checkout / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for part in ("bin", "lib", "pyvenv.cfg"):  # all of it, or Python looks for packages elsewhere
+        if (there := Path(sys.prefix) / part).exists():
+            (checkout / ".venv" / part).symlink_to(there)
     for stamp in ("installed", "installed-test"):
         (checkout / ".venv" / stamp).touch()
     with gzip.open(checkout / "my.vcf.gz", "wt") as handle:
