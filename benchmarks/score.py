@@ -7,7 +7,7 @@ The model has the published widths and random weights. The variants are spread o
 with genes of the human genome's density and lengths, or of a real one: FOLDER has `genome.fa` of one contig,
 `genes.gtf.gz` and `variants.vcf.gz`. The whole passes are timed on a few of the
 variants between the engine's runs, so that a busy machine is unfair to none; told is the ratio of seconds a
-variant, beside that of the operations by formula, and the largest difference of the scores.
+variant, beside that of the operations by formula. With --count the operations alone.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ HUMAN = {
     "rna_seq": 667, "cage": 546, "procap": 12, "dnase": 305, "atac": 167, "chip_histone": 1116,
     "chip_tf": 1617, "contact_maps": 28, "splice_sites": 5, "splice_site_usage": 734, "splice_junctions": 734,
 }  # fmt: skip
+PUBLISHED = Sizes.preset("alphagenome")
+# With --count: what is computed where does not depend on the widths, so that a narrow network tells it fast.
+NARROW = Sizes.preset(
+    "tiny", {o: 5 if o == OutputType.SPLICE_SITES else 2 for o in PUBLISHED.channels},
+    channels_1bp=4, channels_step=2, tower_blocks=1, pair_heads=1,
+)  # fmt: skip
 GENES_PER_MB = 20  # GENCODE v46 has 63,086 genes, 20,065 of them coding, on 3.1 Gb
 SETS = {
     "centre-mask": lambda s: s.part is Part.CENTRE,
@@ -87,9 +93,9 @@ def random_genes(length: int, rng: np.random.Generator) -> Annotation:
     return Annotation(genes)
 
 
-def random_model(window: int, device: str) -> AlphaGenomePredictor:
-    """The published network with random weights."""
-    model = AlphaGenome(Sizes.preset("alphagenome"), seed=0)
+def random_model(window: int, device: str, sizes: Sizes) -> AlphaGenomePredictor:
+    """A network with random weights."""
+    model = AlphaGenome(sizes, seed=0)
     with torch.no_grad():
         for name, value in model.named_parameters():  # untrained heads tell all alleles alike
             if name.startswith("head") and value.ndim > 1:
@@ -98,7 +104,7 @@ def random_model(window: int, device: str) -> AlphaGenomePredictor:
         sites.b[:, -1] = 6.0  # few positions are sites, as in a trained one
     tracks = {
         o: [{"name": f"{o} {i}", "strand": "++--."[i] if o is OutputType.SPLICE_SITES else ".",
-             "strand_partner": i} for i in range(HUMAN[o])]
+             "strand_partner": i} for i in range(min(HUMAN[o], sizes.channels[o]))]
         for o in OUTPUTS
     }  # fmt: skip
     organisms = {name: {o.value: rows for o, rows in tracks.items()} for name in ("human", "mouse")}
@@ -143,21 +149,23 @@ def run(
 
     whole = engine_of("centered", whole_windows=True)
     sample = variants[:: max(1, len(variants) // args.whole)][: args.whole]
-    whole.score(sample[:1])  # warm up
-    sizes, outputs = predictor.model.sizes, {o for s in scorers for o in s.needs}
+    if not args.count:
+        whole.score(sample[:1])  # warm up
+    sizes, outputs = PUBLISHED, {o for s in scorers for o in s.needs}
     twice = 2 * forward_flop(sizes, args.length, outputs, sites=64)
     for placement in args.placement:
         half = len(sample) // 2
-        plain = _timed(whole, sample[:half])
+        plain = [] if args.count else _timed(whole, sample[:half])
         engine = engine_of(placement)
         (seconds,) = _timed(engine, variants, together=True)
-        plain += _timed(whole, sample[half:])
+        plain += [] if args.count else _timed(whole, sample[half:])
         seconds /= len(variants)
         flop = read_flop(sizes, args.length, engine.members[0].work) / len(variants)
-        row = [name, placement, f"{statistics.median(plain):.2f}", f"{seconds:.2f}",
-               f"{statistics.median(plain) / seconds:.1f} ({min(plain) / seconds:.1f} to "
-               f"{max(plain) / seconds:.1f})", f"{twice / 1e12:.2f}", f"{flop / 1e12:.3f}",
-               f"{twice / flop:.1f}"]  # fmt: skip
+        taken = ["-"] * 3
+        if plain:
+            ratios = [f"{f(plain) / seconds:.1f}" for f in (statistics.median, min, max)]
+            taken = [f"{statistics.median(plain):.2f}", f"{seconds:.2f}", "{} ({} to {})".format(*ratios)]
+        row = [name, placement, *taken, f"{twice / 1e12:.2f}", f"{flop / 1e12:.3f}", f"{twice / flop:.1f}"]
         print("| " + " | ".join(row) + " |", flush=True)
 
 
@@ -201,6 +209,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cache", type=float, default=2.0)
     parser.add_argument("--whole", type=int, default=4, help="variants that whole passes are timed on")
+    parser.add_argument("--count", action="store_true", help="operations only, without the time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--scorers", nargs="+", default=list(SETS), choices=list(SETS))
@@ -215,7 +224,7 @@ if __name__ == "__main__":
         genome = RandomGenome(args.span + 2 * args.length)
         annotation = random_genes(args.span + 2 * args.length, np.random.default_rng(3))
         variants = some_variants(genome, args.variants, args.length, args.span, args.indels)
-    predictor = random_model(args.length, args.device)
+    predictor = random_model(args.length, args.device, NARROW if args.count else PUBLISHED)
     print(json.dumps(vars(args), default=str))
     columns = ["scorers", "placement", "two whole passes, s", "engine, s a variant", "ratio (range)",
                "two passes, TFLOP", "engine, TFLOP", "ratio of TFLOP"]  # fmt: skip

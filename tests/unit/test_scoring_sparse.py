@@ -10,6 +10,7 @@ import pytest
 import torch
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants
 
+from megabase.alleles import Piece
 from megabase.model import AlphaGenome, Sizes
 from megabase.predictors import alphagenome, encodings
 from megabase.predictors.alphagenome import AlphaGenomePredictor
@@ -201,6 +202,20 @@ def test_an_allele_computes_what_it_changes(predictor, genome) -> None:
     assert seen[2] == 0
     assert seen[3] > seen[1] / (len(snvs) - 1)  # what follows lies on another grid
     assert 0 < seen[4] <= (len(deletions) - 1) * 4 * block  # the grid is there, the window's end is its own
+
+
+def test_skips_that_will_be_read_are_kept_with_the_tokens(predictor, genome) -> None:
+    """Of blocks that were kept without them, too, and that another window of the batch needs without them."""
+    (member,) = predictor.windows(genome, "toy", window=WINDOW, limit=10**9)
+    kept, tokens = member.encodings, WINDOW // 128
+    near, other = ((Piece("chr1", start, start + WINDOW),) for start in (16_000, 16_128))
+    kept.tokens([near], tokens)
+    seen = kept.encoded
+    kept.tokens([other, near], tokens, [[], [(12, 18)]])
+    assert kept.encoded > seen
+    seen = kept.encoded
+    found = kept.skips([(near, 12, 18)], tokens)
+    assert kept.encoded == seen and found[0][0].shape[-1] == 6 * 128
 
 
 def test_an_ensemble_scores_its_mean_and_tells_the_spread(genome) -> None:

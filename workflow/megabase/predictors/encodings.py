@@ -164,7 +164,7 @@ class Encodings:
                 found[part.key] = kept
             elif part.key not in missing or part.skips:
                 missing[part.key] = part
-        for key, value in self._compute([p for k, p in missing.items() if k not in found]):
+        for key, value in self._compute(list(missing.values())):
             found[key] = value
             self._keep(key, value)
         return found
