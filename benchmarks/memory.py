@@ -23,9 +23,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from megabase.batches import Batch
-from megabase.config import TrainSettings
 from megabase.model import AlphaGenome, Sizes
 from megabase.optimise import batch_loss
+from megabase.settings.training import TrainSettings
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
 
 GB = 1e9

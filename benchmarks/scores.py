@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from megabase.config import ScoringSettings
 from megabase.files import Stamp, read_json, read_table, write_json, write_table
 from megabase.genome import prepare_genome
 from megabase.scoring.calibration import calibrate_scores
@@ -36,6 +35,7 @@ from megabase.scoring.chunks import track_table
 from megabase.scoring.keys import matrix_column
 from megabase.scoring.parts import write_part
 from megabase.scoring.scorers import RECOMMENDED, Part, Scorer
+from megabase.settings.scoring import ScoringSettings
 from megabase.spec import OutputType
 
 MB = 1e6

@@ -12,8 +12,10 @@ from test_config import values
 
 from megabase.ablation_jobs import AblationJobs
 from megabase.ablations import Ablations, asked
-from megabase.config import EvaluationSettings, ModelSettings, TrainSettings, load_config, parse_settings
+from megabase.config import load_config
 from megabase.model.sizes import RESOLUTIONS
+from megabase.settings.section import parse_settings
+from megabase.settings.training import EvaluationSettings, ModelSettings, TrainSettings
 from megabase.spec import MODALITIES, OutputType
 
 SHORT = {"steps": 7, "warmup_steps": 2}

@@ -13,11 +13,11 @@ from megabase.benchmark.features import kmer_change, kmer_log_frequencies
 from megabase.benchmark.predictions import predict_rows, read_scores, reduce_tracks, tissue_tracks
 from megabase.benchmark.tasks import TABLE_SCHEMA
 from megabase.benchmark.truth import truth_agreement
-from megabase.config import BenchmarkSettings
 from megabase.files import FileError, Stamp, read_tsv, write_table
 from megabase.genome import Genome, prepare_genome
 from megabase.scoring.scorers import file_name
 from megabase.seeds import generator
+from megabase.settings.scoring import BenchmarkSettings
 from megabase.spec import BENCHMARK_COLUMNS
 
 TRACKS = [("UBERON:1", "Liver"), ("UBERON:2", "brain"), ("", "lung tissue")]

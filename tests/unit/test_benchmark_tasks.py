@@ -15,12 +15,12 @@ from megabase.benchmark.distances import nearest, span_distance
 from megabase.benchmark.features import gc_change, kmer_codes
 from megabase.benchmark.matching import bin_edges, distance_bins, match_negatives
 from megabase.benchmark.qtl import Source
-from megabase.config import BenchmarkSettings
 from megabase.files import FileError, read_table, read_tsv
 from megabase.genes import prepare_genes
 from megabase.genome import Genome, prepare_genome
 from megabase.seeds import generator
 from megabase.sequence import encode
+from megabase.settings.scoring import BenchmarkSettings
 
 HEADER = "molecular_trait_id gene_id cs_id variant rsid cs_size pip pvalue beta se z cs_min_r2 region".split()
 GTF = [  # gene, transcript, start, end (1-based), strand

@@ -9,9 +9,9 @@ import pytest
 import torch
 from parallel_stand_ins import small_model
 
-from megabase.config import TrainSettings
 from megabase.model import attention
 from megabase.seeds import torch_generator
+from megabase.settings.training import TrainSettings
 from megabase.train import settings_of
 
 

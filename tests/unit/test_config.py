@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
-from megabase.config import (
-    Config,
-    FoldSettings,
-    ScoringSettings,
-    TrainSettings,
-    is_bed_path,
-    is_vcf_path,
-    load_config,
-    parse_settings,
-    section_json,
-)
+from megabase.config import Config, load_config
 from megabase.files import FileError
+from megabase.settings.data import FoldSettings
+from megabase.settings.scoring import ScoringSettings, is_bed_path, is_vcf_path
+from megabase.settings.section import parse_settings, section_json
+from megabase.settings.training import TrainSettings
 
 FOLDS = {
     "names": ["a", "b", "c"],

@@ -20,7 +20,6 @@ from training_stand_ins import (
     train_settings,
 )
 
-from megabase.config import DistillSettings, EvaluationSettings
 from megabase.distill import Ensemble, distill_student, perturbed, teacher_targets
 from megabase.evaluate import check_tracks, evaluate_tracks
 from megabase.files import FileError, read_tsv
@@ -31,6 +30,7 @@ from megabase.predictors.base import Predictor, load_predictor
 from megabase.predictors.baselines import fit_baseline
 from megabase.predictors.kmer import token_features
 from megabase.sequence import one_hot
+from megabase.settings.training import DistillSettings, EvaluationSettings
 from megabase.spec import EVALUATION_COLUMNS, OUTPUTS, TRACK_OUTPUTS, Kind, OutputType
 from megabase.train import plan_of, set_up, train_teacher
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from megabase import balance
 from megabase.balance import deal, deviation
-from megabase.config import FoldScheme, FoldSettings
 from megabase.files import FileError, read_json, read_table
 from megabase.folds import assign_folds, held_out, window_table
 from megabase.genes import prepare_genes
@@ -21,6 +20,7 @@ from megabase.genome import Genome, prepare_genome
 from megabase.homology import canonical_kmers, clusters, similar_pairs, sketch
 from megabase.seeds import generator
 from megabase.sequence import decode, encode, reverse_complement
+from megabase.settings.data import FoldScheme, FoldSettings
 
 UNIT, WINDOW = 8192, 2048
 COLUMNS = ("organism", "chrom", "start", "end", "fold")

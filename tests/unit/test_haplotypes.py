@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megabase.alleles import codes_of
-from megabase.config import VariantSetSettings, parse_settings
 from megabase.files import FileError, read_table
 from megabase.genome import Genome, prepare_genome
 from megabase.haplotypes import Edit, list_haplotypes, on_haplotypes, region_rows
 from megabase.personal import Haplotypes, PersonalChromosome
 from megabase.seeds import generator
 from megabase.sequence import decode
+from megabase.settings.scoring import VariantSetSettings
+from megabase.settings.section import parse_settings
 from megabase.structural import allele_alignment
 from megabase.variants import ACCEPTED_SCHEMA, Variant, allele_codes, read_variants, split_variants
 

@@ -11,8 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from memory import GB, Living, estimate
 
-from megabase.config import TrainSettings
 from megabase.model import Sizes
+from megabase.settings.training import TrainSettings
 
 TINY = Sizes.preset("tiny", channels={"rna_seq": 3, "dnase": 2, "contact_maps": 1, "splice_sites": 5,
                                       "splice_site_usage": 4, "splice_junctions": 4})  # fmt: skip

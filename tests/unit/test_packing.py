@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megabase.config import ChunkSettings, ScoringSettings
 from megabase.packing import (
     Packing,
     chunk_bounds,
@@ -19,6 +18,7 @@ from megabase.packing import (
     variant_costs,
     window_starts,
 )
+from megabase.settings.scoring import ChunkSettings, ScoringSettings
 
 ANY_SIZE = ChunkSettings(load_seconds=0)
 

@@ -15,13 +15,15 @@ from parallel_stand_ins import run_ranks
 from training_stand_ins import LENGTH, ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
 from megabase.batches import WHOLE, part
-from megabase.config import DistillSettings, FoldSettings, TrainSettings, section_json
 from megabase.distill import Ensemble, distill_student, in_rotation, load_teachers, used_teachers
 from megabase.files import Stamp, read_json, write_table
 from megabase.model import AlphaGenome, Sizes, load_model, save_model
 from megabase.optimise import batch_loss, make_optimizer, train_step
 from megabase.parallel import SINGLE, Layout, attach, sum_gradients
 from megabase.rolling import Progressed, RollingCheckpoint
+from megabase.settings.data import FoldSettings
+from megabase.settings.section import section_json
+from megabase.settings.training import DistillSettings, TrainSettings
 from megabase.spec import OutputType
 from megabase.train import (
     Setup,

@@ -12,11 +12,11 @@ from parallel_stand_ins import run_ranks, small_model
 from torch import Tensor
 
 from megabase.batches import Batch
-from megabase.config import TrainSettings
 from megabase.model import AlphaGenome
 from megabase.optimise import batch_loss
 from megabase.parallel import SINGLE, Layout, attach, sum_gradients
 from megabase.seeds import torch_generator
+from megabase.settings.training import TrainSettings
 from megabase.spec import OUTPUTS, Kind, OutputType
 
 LENGTH = 8192

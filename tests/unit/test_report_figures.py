@@ -10,7 +10,6 @@ import pytest
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants
 from test_report_page import make_config, make_results
 
-from megabase.config import ScoringSettings
 from megabase.files import Stamp, write_json
 from megabase.locus import rows_of_genes, thin, track_label
 from megabase.logos import logo_heights, substitution_effects
@@ -36,6 +35,7 @@ from megabase.report.style import colours, family, family_order, in_output_order
 from megabase.scoring.engine import Engine
 from megabase.scoring.explain import Choice, explain
 from megabase.scoring.scorers import RECOMMENDED
+from megabase.settings.scoring import ScoringSettings
 from megabase.spec import BENCHMARK_COLUMNS, EVALUATION_COLUMNS
 from megabase.style import png
 

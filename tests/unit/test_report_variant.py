@@ -19,7 +19,6 @@ from scoring_stand_ins import (
     write_variants,
 )
 
-from megabase.config import ScoringSettings
 from megabase.files import FileError, Stamp, write_json
 from megabase.report import variant_page
 from megabase.report.explanation import Explanation
@@ -43,6 +42,7 @@ from megabase.scoring.engine import Engine
 from megabase.scoring.explain import Choice, explain
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.scoring.store import merge_scores
+from megabase.settings.scoring import ScoringSettings
 from megabase.style import png
 from megabase.variants import Variant
 

@@ -12,11 +12,11 @@ from test_recompute import make_batch
 from torch import Tensor
 
 from megabase import losses
-from megabase.config import TrainSettings
 from megabase.model import AlphaGenome, Sizes, load_model, save_model
 from megabase.model.sizes import RESOLUTIONS
 from megabase.optimise import batch_loss
 from megabase.sequence import one_hot
+from megabase.settings.training import TrainSettings
 from megabase.spec import OUTPUTS, Kind, OutputType
 
 LENGTH = 4096

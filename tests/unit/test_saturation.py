@@ -16,7 +16,6 @@ import pytest
 import zarr
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome
 
-from megabase.config import ChunkSettings, ScoringSettings
 from megabase.files import FileError, Stamp, read_json, read_table, write_json
 from megabase.packing import Packing
 from megabase.scoring import dense, saturated
@@ -28,6 +27,7 @@ from megabase.scoring.query import Wanted, query_scores
 from megabase.scoring.saturated import write_saturation
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
+from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.variants import split_variants
 
 SETTINGS = ScoringSettings(window=4096, batch_size=8, bins=20)

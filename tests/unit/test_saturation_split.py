@@ -12,10 +12,10 @@ import pytest
 from scoring_stand_ins import LENGTH, make_genome
 
 from megabase import saturation
-from megabase.config import ChunkSettings, ScoringSettings
 from megabase.files import FileError, read_json, read_table
 from megabase.packing import Packing
 from megabase.scoring.accounting import Split
+from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.spec import VARIANT_COLUMNS
 from megabase.variants import ACCEPTED_SCHEMA, split_variants
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from megabase.config import ChunkSettings, CostSettings
 from megabase.files import FileError
 from megabase.scaling import GPUS, PROJECTS, Project, estimate, estimate_scoring, scoring_rate, table
+from megabase.settings.run import CostSettings
+from megabase.settings.scoring import ChunkSettings
 
 PUBLISHED = ChunkSettings(load_seconds=60, variants_per_second=25)
 

@@ -12,7 +12,6 @@ from predict_stand_ins import WINDOW as TINY_WINDOW
 from predict_stand_ins import make_model
 from scoring_stand_ins import make_annotation, make_genome
 
-from megabase.config import EnhancerScoring
 from megabase.files import FileError
 from megabase.predictors.base import load_predictor
 from megabase.predictors.ensemble import EnsemblePredictor
@@ -27,6 +26,7 @@ from megabase.scoring.enhancers import (
     score_pairs,
 )
 from megabase.sequence import one_hot
+from megabase.settings.scoring import EnhancerScoring
 from megabase.spec import OutputType
 
 WINDOW = 16_384

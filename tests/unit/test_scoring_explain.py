@@ -18,7 +18,6 @@ from scoring_stand_ins import (
     write_variants,
 )
 
-from megabase.config import ScoringSettings
 from megabase.files import FileError, Stamp
 from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import raw_matrix, score_chunk
@@ -29,6 +28,7 @@ from megabase.scoring.observed import observed_tracks
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.scoring.store import merge_scores
 from megabase.scoring.words import describe
+from megabase.settings.scoring import ScoringSettings
 from megabase.spec import OutputType
 from megabase.variants import Variant
 

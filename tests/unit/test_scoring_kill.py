@@ -17,7 +17,6 @@ import pytest
 import torch
 from scoring_stand_ins import ToyPredictor, make_genome, some_variants, write_rejected, write_variants
 
-from megabase.config import ReportSettings, ScoringSettings, section_json
 from megabase.files import read_json
 from megabase.genes import prepare_genes
 from megabase.model import AlphaGenome, Sizes, save_model
@@ -25,6 +24,9 @@ from megabase.predictors.base import load_predictor
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.store import merge_scores
+from megabase.settings.run import ReportSettings
+from megabase.settings.scoring import ScoringSettings
+from megabase.settings.section import section_json
 from megabase.spec import OutputType
 
 SETTINGS = ScoringSettings(window=2048, batch_size=2, together=1, bins=10)
@@ -39,7 +41,8 @@ chr1\tx\texon\t11801\t12000\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_bio
 """
 RUN = """
 import sys
-from megabase.config import ScoringSettings, parse_settings
+from megabase.settings.scoring import ScoringSettings
+from megabase.settings.section import parse_settings
 from megabase.predictors.base import load_predictor
 from megabase.scoring.chunks import score_variants
 chunk, model, genome, genes, output, settings = sys.argv[1:]

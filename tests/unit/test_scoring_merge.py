@@ -18,7 +18,6 @@ import pytest
 from cyvcf2 import VCF
 from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome, some_variants
 
-from megabase.config import ChunkSettings, ScoringSettings
 from megabase.files import FileError, Stamp, read_json, read_table, write_table
 from megabase.packing import Packing
 from megabase.scoring import parts, summary
@@ -30,6 +29,7 @@ from megabase.scoring.query import Wanted, query, query_scores
 from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.scoring.summary import SummaryWriter, escape
+from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.spec import REPRESENTATION_COLUMNS
 from megabase.variants import split_variants
 

@@ -11,7 +11,6 @@ import pytest
 from predict_stand_ins import make_model
 from scoring_stand_ins import LENGTH, ToyPredictor, make_annotation, make_genome, some_variants
 
-from megabase.config import ScoringSettings
 from megabase.files import FileError, read_json, read_tsv
 from megabase.logos import ROW, logo_figure
 from megabase.scoring.alternate import AlternateGenome, alternate_annotation, moved
@@ -19,6 +18,7 @@ from megabase.scoring.engine import Engine
 from megabase.scoring.mutagenize import KIND, Question, answer, choose_channels, choose_gene, mutagenize
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.sequence import encode
+from megabase.settings.scoring import ScoringSettings
 from megabase.variants import Variant, allele_codes
 
 SETTINGS = ScoringSettings(window=4096, batch_size=8)

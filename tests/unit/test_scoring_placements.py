@@ -9,12 +9,12 @@ import pytest
 import torch
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants, write_variants
 
-from megabase.config import ScoringSettings
 from megabase.files import read_tsv
 from megabase.scoring import placements
 from megabase.scoring.placement import check_placement, place_window
 from megabase.scoring.rows import Rows
 from megabase.scoring.scorers import RECOMMENDED
+from megabase.settings.scoring import ScoringSettings
 from megabase.variants import Variant
 
 

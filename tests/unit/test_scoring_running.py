@@ -11,7 +11,6 @@ import pytest
 import torch
 from scoring_stand_ins import ToyPredictor, make_annotation, make_genome, some_variants, write_variants
 
-from megabase.config import ScoringSettings
 from megabase.files import Stamp, read_json
 from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.predictors import base
@@ -22,6 +21,7 @@ from megabase.scoring.engine import Engine
 from megabase.scoring.fitting import MemoryFailure, score_fitting
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.scoring.selfcheck import DeviceError, check_device, check_predictions, difference
+from megabase.settings.scoring import ScoringSettings
 
 SETTINGS = ScoringSettings(window=2048, batch_size=16, bins=10)
 TINY = {

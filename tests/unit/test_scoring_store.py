@@ -21,7 +21,6 @@ from scoring_stand_ins import (
     write_variants,
 )
 
-from megabase.config import ScoringSettings
 from megabase.files import FileError, Stamp, read_json, read_table, read_tsv
 from megabase.scoring import chunks as chunk_module
 from megabase.scoring.calibration import calibrate_scores
@@ -31,6 +30,7 @@ from megabase.scoring.keys import raw_matrix
 from megabase.scoring.query import Wanted, empty_tidy, query, query_scores
 from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
+from megabase.settings.scoring import ScoringSettings
 from megabase.variants import Variant
 
 SETTINGS = ScoringSettings(window=4096, batch_size=4, together=2, bins=50)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from track_stand_ins import LENGTHS, make_genome, random_signal, row, write_bigwig
 
-from megabase.config import ShardSettings, TrackSettings
 from megabase.files import FileError
 from megabase.seeds import generator
+from megabase.settings.data import ShardSettings, TrackSettings
 from megabase.shards import Runs, ShardStore, densify, write_shards
 from megabase.shards.runs import pack, unpack
 from megabase.spec import OutputType

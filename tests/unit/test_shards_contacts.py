@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from track_stand_ins import make_genome, row
 
-from megabase.config import ShardSettings
 from megabase.files import Stamp, write_json
 from megabase.seeds import generator
+from megabase.settings.data import ShardSettings
 from megabase.shards import ShardStore, write_shards
 from megabase.spec import PAIR
 from megabase.tracks import list_tracks

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from track_stand_ins import LENGTHS, make_genome, row
 
-from megabase.config import ShardSettings
 from megabase.files import FileError, Stamp, read_table, write_json, write_table
 from megabase.seeds import generator
+from megabase.settings.data import ShardSettings
 from megabase.shards import ShardStore, Splicing, write_shards
 from megabase.spec import OutputType, SiteClass
 from megabase.tracks import list_tracks

@@ -14,7 +14,6 @@ from torch import Tensor
 from training_stand_ins import ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
 from megabase import losses
-from megabase.config import DistillSettings, TrainSettings
 from megabase.distill import distill_student
 from megabase.files import read_json, read_tsv
 from megabase.model import AlphaGenome, Sizes, load_model, to_haiku
@@ -26,6 +25,7 @@ from megabase.parallel import SINGLE, Layout, attach, sum_gradients
 from megabase.predictors.base import gives_spread, load_predictor
 from megabase.seeds import torch_generator
 from megabase.sequence import one_hot
+from megabase.settings.training import DistillSettings, TrainSettings
 from megabase.spec import OUTPUTS, TRACK_OUTPUTS, Kind, OutputType
 from megabase.train import train_teacher
 

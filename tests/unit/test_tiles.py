@@ -10,12 +10,12 @@ import pytest
 import torch
 from training_stand_ins import ORGANISMS, WINDOW, fold_settings, make_world, model_settings, train_settings
 
-from megabase.config import EvaluationSettings
 from megabase.evaluate import evaluate_tracks
 from megabase.files import read_tsv
 from megabase.predictors.base import Predictor, load_predictor
 from megabase.predictors.tiles import Tiled, in_tiles
 from megabase.seeds import generator
+from megabase.settings.training import EvaluationSettings
 from megabase.spec import OUTPUTS, Kind, OutputType
 from megabase.train import train_teacher
 

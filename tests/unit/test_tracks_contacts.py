@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from track_stand_ins import make_genome, row
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, read_json
 from megabase.seeds import generator
+from megabase.settings.data import TrackSettings
 from megabase.tracks import normalize_contacts
 from megabase.tracks.contacts import LEVELS, coarse_grain
 

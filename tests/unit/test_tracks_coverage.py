@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from track_stand_ins import LENGTHS, make_genome, random_signal, read_bigwig, row, write_bam, write_bigwig
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, read_json
+from megabase.settings.data import TrackSettings
 from megabase.tracks import coverage, normalize_track
 
 Signal = dict[str, np.ndarray]

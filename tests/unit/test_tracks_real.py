@@ -11,9 +11,9 @@ import polars as pl
 import pyBigWig
 import pytest
 
-from megabase.config import ShardSettings, TrackSettings
 from megabase.files import read_json, read_table
 from megabase.genome import Genome, prepare_genome
+from megabase.settings.data import ShardSettings, TrackSettings
 from megabase.shards import ShardStore, densify, write_shards
 from megabase.spec import OutputType
 from megabase.tracks import list_tracks, normalize_contacts, normalize_splicing, normalize_track

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from track_stand_ins import make_genome, row
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, read_json, read_table
+from megabase.settings.data import TrackSettings
 from megabase.tracks import normalize_splicing
 
 SETTINGS = TrackSettings(junction_clip_percentile=100.0)

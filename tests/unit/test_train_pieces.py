@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 from training_stand_ins import ORGANISMS, WINDOW, fold_settings, make_world, model_settings, train_settings
 
-from megabase.config import DistillSettings, FoldSettings
 from megabase.distill import distill_student
 from megabase.examples import pieces
 from megabase.files import FileError, Stamp, read_table, write_table
 from megabase.genome import Interval
 from megabase.model import load_model
 from megabase.predictors.base import model_info
+from megabase.settings.data import FoldSettings
+from megabase.settings.training import DistillSettings
 from megabase.train import plan_of, set_up, train_teacher
 
 WIDE = 4 * WINDOW

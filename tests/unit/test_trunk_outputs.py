@@ -13,10 +13,10 @@ from test_recompute import make_batch
 from torch import Tensor
 from training_stand_ins import ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
-from megabase.config import TrainSettings
 from megabase.model import AlphaGenome, load_model
 from megabase.optimise import batch_loss
 from megabase.parallel import SINGLE, Layout, attach, sum_gradients
+from megabase.settings.training import TrainSettings
 from megabase.spec import OUTPUTS, OutputType
 from megabase.train import train_teacher
 

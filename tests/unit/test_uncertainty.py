@@ -11,7 +11,6 @@ import pytest
 import torch
 from training_stand_ins import ORGANISMS, fold_settings, make_world, model_settings, train_settings
 
-from megabase.config import DistillSettings, EvaluationSettings, UncertaintySettings
 from megabase.distill import distill_student
 from megabase.evaluate import evaluate_tracks
 from megabase.evaluation.correlation import resample_weights
@@ -26,6 +25,7 @@ from megabase.evaluation.reliability import (
 from megabase.files import FileError, read_tsv
 from megabase.predictors.calibrated import calibrated, read_calibration, table_of
 from megabase.predictors.ensemble import gather_ensemble
+from megabase.settings.training import DistillSettings, EvaluationSettings, UncertaintySettings
 from megabase.spec import UNCERTAINTY_COLUMNS, OutputType
 from megabase.train import train_teacher
 from megabase.uncertainty import calibrate_spread, compared, errors, halves, uncertainty_table

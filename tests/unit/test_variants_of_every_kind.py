@@ -11,7 +11,6 @@ import torch
 from scoring_stand_ins import ToyPredictor, make_genome
 from test_scoring_kill import GTF, SMALLEST
 
-from megabase.config import ReportSettings, ScoringSettings
 from megabase.files import read_json, read_table
 from megabase.genes import prepare_genes
 from megabase.genome import Genome
@@ -23,6 +22,8 @@ from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.query import query_scores
 from megabase.scoring.store import merge_scores
 from megabase.sequence import decode
+from megabase.settings.run import ReportSettings
+from megabase.settings.scoring import ScoringSettings
 from megabase.variants import Variant, split_variants
 
 SCORERS = ["dnase", "rna_seq", "contact_maps", "splice_junctions"]

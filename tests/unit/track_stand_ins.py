@@ -9,10 +9,10 @@ import numpy as np
 import pyBigWig
 import pysam
 
-from megabase.config import TrackSettings
 from megabase.genome import prepare_genome
 from megabase.seeds import generator
 from megabase.sequence import decode
+from megabase.settings.data import TrackSettings
 from megabase.spec import MANIFEST_COLUMNS
 
 LENGTHS = {"chr1": 9_000, "chr2": 5_003}

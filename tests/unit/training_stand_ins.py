@@ -15,12 +15,13 @@ import pandas as pd
 import polars as pl
 from track_stand_ins import write_bigwig
 
-from megabase.config import FoldScheme, FoldSettings, ModelSettings, ShardSettings, TrainSettings
 from megabase.files import Stamp, write_json, write_table
 from megabase.genes import prepare_genes
 from megabase.genome import prepare_genome
 from megabase.seeds import generator
 from megabase.sequence import decode, encode
+from megabase.settings.data import FoldScheme, FoldSettings, ShardSettings
+from megabase.settings.training import ModelSettings, TrainSettings
 from megabase.shards import write_shards
 from megabase.spec import TRACK_COLUMNS
 from megabase.tracks import list_tracks

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from megabase.ablations import Ablations
-from megabase.config import section_json
+from megabase.settings.section import section_json
 
 
 class AblationJobs:

@@ -13,15 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from megabase.config import (
-    AblationSettings,
-    Config,
-    EvaluationSettings,
-    ModelSettings,
-    TrainSettings,
-    changed,
-)
+from megabase.config import Config
 from megabase.model.sizes import RESOLUTIONS
+from megabase.settings.run import AblationSettings
+from megabase.settings.section import changed
+from megabase.settings.training import EvaluationSettings, ModelSettings, TrainSettings
 from megabase.spec import OutputType
 
 WITHOUT = "without_"

@@ -46,6 +46,24 @@ from megabase.options import (
     rows_of,
     tracks_of,
 )
+from megabase.settings.data import FoldSettings, GenomeSettings, ShardSettings, TrackSettings
+from megabase.settings.run import AblationSettings, ReportSettings
+from megabase.settings.scoring import (
+    BenchmarkSettings,
+    ChunkSettings,
+    EnhancerScoring,
+    IntervalScoring,
+    ScoringSettings,
+    VariantSetSettings,
+)
+from megabase.settings.section import parse_settings
+from megabase.settings.training import (
+    DistillSettings,
+    EvaluationSettings,
+    ModelSettings,
+    TrainSettings,
+    UncertaintySettings,
+)
 
 app = typer.Typer(
     name="megabase",
@@ -99,7 +117,7 @@ def prepare_genome(
     """Write the sequence store of a genome."""
     from megabase import genome
 
-    given = begin("prepare-genome", config.GenomeSettings, settings)
+    given = begin("prepare-genome", GenomeSettings, settings)
     genome.prepare_genome(
         fasta, output, organism=given.organism, name=name, aliases=given.aliases, config_hash=given.hash()
     )
@@ -131,7 +149,7 @@ def normalize_track(
     """Normalize the replicates and strands of one group of signal files into bigWigs."""
     from megabase.tracks import coverage
 
-    given = begin("normalize-track", config.TrackSettings, settings)
+    given = begin("normalize-track", TrackSettings, settings)
     coverage.normalize_track(
         rows_of(inputs, manifest), inputs, folder_of(genome), output, given, optional(regions),
         optional(blacklist),
@@ -145,7 +163,7 @@ def normalize_contacts(
     """Normalize a contact map into log(observed / expected)."""
     from megabase.tracks import contacts
 
-    given = begin("normalize-contacts", config.TrackSettings, settings)
+    given = begin("normalize-contacts", TrackSettings, settings)
     contacts.normalize_contacts(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -156,7 +174,7 @@ def normalize_splicing(
     """Turn an organism's splice tables into sites, usage and junction counts."""
     from megabase.tracks import splicing
 
-    given = begin("normalize-splicing", config.TrackSettings, settings)
+    given = begin("normalize-splicing", TrackSettings, settings)
     splicing.normalize_splicing(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -188,7 +206,7 @@ def assign_folds(
     """Deal the windows of every organism to folds."""
     from megabase import folds
 
-    given = begin("assign-folds", config.FoldSettings, settings, seed)
+    given = begin("assign-folds", FoldSettings, settings, seed)
     folders = [folder_of(path) for path in genomes]
     folds.assign_folds(folders, output, given, splits=splits or [], seed=seed)
 
@@ -205,7 +223,7 @@ def write_shards(
     """Write the training store of an organism."""
     from megabase.shards import writer
 
-    given = begin("write-shards", config.ShardSettings, settings)
+    given = begin("write-shards", ShardSettings, settings)
     writer.write_shards(table, tracks_of(tracks, manifest), folder_of(genome), output, given)
 
 
@@ -230,11 +248,11 @@ def train_teacher(
     from megabase.parallel import launch
 
     launch.launch(processes, nodes)
-    given = begin("train-teacher", config.TrainSettings, settings, seed)
+    given = begin("train-teacher", TrainSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
         stores, sequences, genes, intervals, output, scheme, seed, given,
-        config.parse_settings(config.ModelSettings, model), config.parse_settings(config.FoldSettings, folds),
+        parse_settings(ModelSettings, model), parse_settings(FoldSettings, folds),
         names, device=prepared_device(device),
     )  # fmt: skip
 
@@ -259,11 +277,11 @@ def distill_student(
     from megabase.parallel import launch
 
     launch.launch(processes, nodes)
-    given = begin("distill-student", config.DistillSettings, settings, seed)
+    given = begin("distill-student", DistillSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     distill.distill_student(
         [folder_of(path) for path in teachers], [stores / name for name in names], sequences, genes,
-        intervals, output, seed, given, config.parse_settings(config.FoldSettings, folds), names,
+        intervals, output, seed, given, parse_settings(FoldSettings, folds), names,
         device=prepared_device(device),
     )  # fmt: skip
 
@@ -295,14 +313,14 @@ def split_variants(
     """Deal the checked variants of a VCF, or every SNV of a BED or genome, to chunks of equal cost."""
     from megabase import packing, variants
 
-    given = begin("split-variants", config.VariantSetSettings, settings, seed)
-    asked = config.parse_settings(config.ScoringSettings, scoring)
+    given = begin("split-variants", VariantSetSettings, settings, seed)
+    asked = parse_settings(ScoringSettings, scoring)
     variants.split_variants(
         source, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
         unphased=given.unphased, regions=given.regions, saturate=given.saturate, seed=seed,
         config_hash=given.hash(), packing=packing.Packing.of(
-            config.parse_settings(config.ChunkSettings, chunks_settings), asked, optional(genes)
+            parse_settings(ChunkSettings, chunks_settings), asked, optional(genes)
         ),
     )  # fmt: skip
 
@@ -319,7 +337,7 @@ def list_haplotypes(
     """List the alleles that make a sample's two haplotypes."""
     from megabase import haplotypes
 
-    given = begin("list-haplotypes", config.VariantSetSettings, settings)
+    given = begin("list-haplotypes", VariantSetSettings, settings)
     if given.sample is None:
         raise ValueError("settings: no sample; wanted the name of one of the VCF")
     haplotypes.list_haplotypes(
@@ -343,7 +361,7 @@ def score_variants(
     """Score a chunk of variants with every scorer; goes on after its last finished batch."""
     from megabase.scoring import chunks
 
-    given = begin("score-variants", config.ScoringSettings, settings)
+    given = begin("score-variants", ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
         polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
@@ -365,7 +383,7 @@ def compare_placements(
     """Score some variants in windows placed three ways, and tell how much their scores differ."""
     from megabase.scoring import placements
 
-    given = begin("compare-placements", config.ScoringSettings, settings)
+    given = begin("compare-placements", ScoringSettings, settings)
     placements.compare_placements(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
         polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
@@ -377,7 +395,7 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
     """Make the quantiles of every scorer and track from scored background variants."""
     from megabase.scoring import calibration
 
-    given = begin("calibrate-scores", config.ScoringSettings, settings, seed)
+    given = begin("calibrate-scores", ScoringSettings, settings, seed)
     calibration.calibrate_scores(chunks, output, given, seed=seed)
 
 
@@ -432,10 +450,10 @@ def explain_variant(
     """Write the predictions and the in-silico mutagenesis about one variant."""
     from megabase.scoring import explain
 
-    given = begin("explain-variant", config.ReportSettings, settings)
+    given = begin("explain-variant", ReportSettings, settings)
     explain.explain_variant(
         scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
-        config.parse_settings(config.ScoringSettings, scoring), given, variant=variant or None,
+        parse_settings(ScoringSettings, scoring), given, variant=variant or None,
         device=prepared_device(device),
     )  # fmt: skip
 
@@ -456,10 +474,10 @@ def score_intervals(
     """Score genes in windows around intervals: mean or sum of a track over exons, without a variant."""
     from megabase.scoring import intervals
 
-    given = begin("score-intervals", config.IntervalScoring, settings)
+    given = begin("score-intervals", IntervalScoring, settings)
     intervals.score_intervals(
         optional(regions), folder_of(model), folder_of(genome), genes, output, given,
-        config.parse_settings(config.ScoringSettings, scoring), device=prepared_device(device),
+        parse_settings(ScoringSettings, scoring), device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -477,10 +495,10 @@ def score_enhancers(
     """Score element-gene pairs: how much of the gradient of a gene's expression lies at the element."""
     from megabase.scoring import enhancers
 
-    given = begin("score-enhancers", config.EnhancerScoring, settings)
+    given = begin("score-enhancers", EnhancerScoring, settings)
     enhancers.score_enhancers(
         pairs, folder_of(model), folder_of(genome), genes, output, given,
-        config.parse_settings(config.ScoringSettings, scoring), device=prepared_device(device),
+        parse_settings(ScoringSettings, scoring), device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -497,9 +515,9 @@ def fit_baseline(
     """Fit the plain model that the output folder is named after: baseline-mean or baseline-kmer."""
     from megabase.predictors import baselines
 
-    given = begin("fit-baseline", config.EvaluationSettings, settings)
+    given = begin("fit-baseline", EvaluationSettings, settings)
     names, sequences, _ = genomes_of(genomes, organisms)
-    fold_settings = config.parse_settings(config.FoldSettings, folds)
+    fold_settings = parse_settings(FoldSettings, folds)
     baselines.fit_baseline(stores, sequences, intervals, output, given, fold_settings, names)
 
 
@@ -520,10 +538,10 @@ def evaluate_tracks(
     """Compare a model's predictions with the measured tracks of held-out windows."""
     from megabase import evaluate
 
-    given = begin("evaluate-tracks", config.EvaluationSettings, settings, seed)
+    given = begin("evaluate-tracks", EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
         folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
-        config.parse_settings(config.FoldSettings, folds), organism,
+        parse_settings(FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip
 
@@ -544,10 +562,10 @@ def calibrate_spread(
     """Calibrate the spread of a model on held-out windows, and tell how reliable it is."""
     from megabase import uncertainty
 
-    given = begin("calibrate-spread", config.UncertaintySettings, settings, seed)
+    given = begin("calibrate-spread", UncertaintySettings, settings, seed)
     uncertainty.calibrate_spread(
         folder_of(model), store, folder_of(genome), intervals, output, given,
-        config.parse_settings(config.FoldSettings, folds), organism,
+        parse_settings(FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip
 
@@ -565,7 +583,7 @@ def prepare_benchmark(
     """Turn measured effects into a benchmark's table and the VCF of its variants."""
     from megabase.benchmark import tasks
 
-    given = begin("prepare-benchmark", config.BenchmarkSettings, settings, seed)
+    given = begin("prepare-benchmark", BenchmarkSettings, settings, seed)
     tasks.prepare_benchmark(tables, folder_of(genome), optional(genes), output, given, name, seed)
 
 
@@ -582,7 +600,7 @@ def evaluate_benchmark(
     """Measure a model's scores against a benchmark."""
     from megabase.benchmark import results
 
-    given = begin("evaluate-benchmark", config.BenchmarkSettings, settings, seed)
+    given = begin("evaluate-benchmark", BenchmarkSettings, settings, seed)
     results.evaluate_benchmark(table, scores, model, output, given, name, seed)
 
 
@@ -598,7 +616,7 @@ def evaluate_baselines(
     """Measure distances, GC change and k-mer change against a benchmark."""
     from megabase.benchmark import results
 
-    given = begin("evaluate-baselines", config.BenchmarkSettings, settings, seed)
+    given = begin("evaluate-baselines", BenchmarkSettings, settings, seed)
     results.evaluate_baselines(table, folder_of(genome), output, given, name, seed)
 
 
@@ -614,7 +632,7 @@ def tabulate_ablation(
     """Write the table of an ablation and, beside it, its figure."""
     from megabase.report import ablations
 
-    given = begin("tabulate-ablation", config.AblationSettings, settings)
+    given = begin("tabulate-ablation", AblationSettings, settings)
     ablations.tabulate_ablation(results, name, given, output)
 
 

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from megabase import logs
-from megabase.config import ScoringSettings, parse_settings
 from megabase.options import (
     Device,
     GenesFolder,
@@ -27,6 +26,8 @@ from megabase.options import (
     optional,
     prepared_device,
 )
+from megabase.settings.scoring import ScoringSettings
+from megabase.settings.section import parse_settings
 
 
 def list_sources(

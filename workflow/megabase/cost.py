@@ -14,11 +14,12 @@ from pathlib import Path
 
 import yaml
 
-from megabase.config import Config, TrainSettings, load_config
+from megabase.config import Config, load_config
 from megabase.files import FileError
 from megabase.model.flops import forward_flop, training_flop
 from megabase.model.sizes import PUBLISHED_CHANNELS, Sizes
 from megabase.plan import Plan
+from megabase.settings.training import TrainSettings
 from megabase.sources.groups import Sheet
 from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
 

@@ -36,7 +36,8 @@ from megabase.spec import OUTPUTS, Kind, OutputType
 from megabase.train import Setup, describe, make_model, run, set_up, settings_of, track_tables
 
 if TYPE_CHECKING:
-    from megabase.config import DistillSettings, FoldSettings
+    from megabase.settings.data import FoldSettings
+    from megabase.settings.training import DistillSettings
 
 
 def perturbed(codes: Tensor, settings: DistillSettings, seed: int, step: int, first: int = 0) -> Tensor:

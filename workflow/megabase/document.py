@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from megabase.config import Config, Section
+from megabase.config import Config
 from megabase.files import atomic_path
+from megabase.settings.section import Section
 from megabase.spec import OutputType
 
 README = Path("config/README.md")
@@ -20,7 +21,7 @@ SCHEMA = Path("workflow/schemas/config.schema.json")
 _INTRODUCTION = """\
 # Configuration
 
-Made by `megabase document-config` from `workflow/megabase/config.py`; edit that, not this page.
+By `megabase document-config` from `workflow/megabase/settings/` and `config.py`; edit those, not this page.
 
 A run is described by one file. `config.yaml` (the demo) is read unless another is given, which then stands
 alone, nothing of the demo's is merged into it:

@@ -52,7 +52,8 @@ from megabase.spec import EVALUATION_COLUMNS, OUTPUTS, PAIR, TOKEN, Kind, Output
 from megabase.train import input_hashes, open_sources, split_windows
 
 if TYPE_CHECKING:
-    from megabase.config import EvaluationSettings, FoldSettings
+    from megabase.settings.data import FoldSettings
+    from megabase.settings.training import EvaluationSettings
 
 Found = Mapping[str, np.ndarray]  # one output type of one window, without the batch axis
 

@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 
 from megabase.balance import deal
-from megabase.config import FoldScheme, FoldSettings
 from megabase.files import FileError, Stamp, hash_path, write_json, write_table
 from megabase.genome import Genes, Genome
 from megabase.homology import clusters, similar_pairs, sketch, sketch_scale
 from megabase.logs import LOGGER, progress
+from megabase.settings.data import FoldScheme, FoldSettings
 from megabase.spec import UNKNOWN_BASE
 
 QUANTITIES = ("bases", "gc", "genes")

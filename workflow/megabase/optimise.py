@@ -30,9 +30,9 @@ from megabase.spec import TRACK_OUTPUTS, OutputType
 
 if TYPE_CHECKING:
     from megabase.batches import Batch
-    from megabase.config import TrainSettings
     from megabase.model import AlphaGenome
     from megabase.model.alphagenome import Embeddings, Predictions
+    from megabase.settings.training import TrainSettings
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from megabase import config, logs, memory
+from megabase import logs, memory
+from megabase.settings.section import S, parse_settings
 
 Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
@@ -40,9 +41,9 @@ Nodes = Annotated[int, typer.Option(help="nodes of the SLURM job that train toge
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda where there is one")]
 
 
-def begin(command: str, section: type[config.S], settings: str, seed: int | None = None) -> config.S:
+def begin(command: str, section: type[S], settings: str, seed: int | None = None) -> S:
     """The settings of a command, after the header line of its log; FileError if they cannot be used."""
-    given = config.parse_settings(section, settings)
+    given = parse_settings(section, settings)
     logs.start(command, seed=seed, config_hash=given.hash())
     return given
 

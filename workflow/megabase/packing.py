@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megabase.config import ChunkSettings, ScoringSettings
 from megabase.genome import Genes
+from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.spec import TOKEN
 
 if TYPE_CHECKING:

@@ -15,17 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from megabase.ablations import Ablations, asked
-from megabase.config import (
-    ChunkSettings,
-    Config,
-    CostSettings,
-    ScoringSettings,
-    is_bed_path,
-    is_vcf_path,
-    load_config,
-    section_json,
-)
+from megabase.config import Config, load_config
 from megabase.files import FileError, hash_json
+from megabase.settings.run import CostSettings
+from megabase.settings.scoring import ChunkSettings, ScoringSettings, is_bed_path, is_vcf_path
+from megabase.settings.section import section_json
 from megabase.sources.groups import Sheet
 from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from megabase.config import Config, is_bed_path, is_vcf_path, load_config
+from megabase.config import Config, load_config
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.predictors.metadata import read_metadata
+from megabase.settings.scoring import is_bed_path, is_vcf_path
 from megabase.sources.manifest import PLANNED, is_planned, read_manifest, write_manifest
 from megabase.spec import OutputType
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from megabase.ablations import asked
-from megabase.config import (
+from megabase.plan import Plan
+from megabase.settings.scoring import (
     EnhancerScoring,
     EnhancerSetSettings,
     IntervalScoring,
     IntervalSetSettings,
-    section_json,
 )
-from megabase.plan import Plan
+from megabase.settings.section import section_json
 
 Chosen = IntervalSetSettings | EnhancerSetSettings
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from megabase.config import ChunkSettings, Config, CostSettings, load_config
+from megabase.config import Config, load_config
 from megabase.packing import chunks_needed
+from megabase.settings.run import CostSettings
+from megabase.settings.scoring import ChunkSettings
 
 GPUS = (1, 64, 1000)
 

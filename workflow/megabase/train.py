@@ -35,7 +35,8 @@ from megabase.shards import ShardStore
 from megabase.spec import OUTPUTS, Kind
 
 if TYPE_CHECKING:
-    from megabase.config import FoldSettings, ModelSettings, TrainSettings
+    from megabase.settings.data import FoldSettings
+    from megabase.settings.training import ModelSettings, TrainSettings
 
 ALL_FOLDS = "all"  # the scheme of the student, its teachers and the plain baselines
 TargetsOf = Callable[[Batch, int], Batch]  # batch and step -> the batch that is learned

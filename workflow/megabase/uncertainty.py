@@ -49,7 +49,8 @@ from megabase.spec import OUTPUTS, UNCERTAINTY_COLUMNS, Kind, OutputType, SiteCl
 from megabase.train import input_hashes, open_sources, split_windows
 
 if TYPE_CHECKING:
-    from megabase.config import FoldSettings, UncertaintySettings
+    from megabase.settings.data import FoldSettings
+    from megabase.settings.training import UncertaintySettings
 
 CANDIDATE = 0.1  # probability from which a base is taken for a splice site
 Samples = dict[OutputType, np.ndarray]  # float64 [N, 3]: window, spread, error

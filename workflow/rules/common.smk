@@ -2,7 +2,7 @@
 import sys
 
 from megabase.ablation_jobs import AblationJobs
-from megabase.config import section_json
+from megabase.settings.section import section_json
 from megabase.cost import told
 from megabase.files import FileError
 from megabase.plan import (

@@ -23,7 +23,7 @@ from megabase.seeds import generator
 from megabase.spec import BENCHMARK_COLUMNS
 
 if TYPE_CHECKING:
-    from megabase.config import BenchmarkSettings
+    from megabase.settings.scoring import BenchmarkSettings
 
 BASELINE = "baseline"  # model name of the baselines' rows
 ALL = "all"

@@ -27,8 +27,8 @@ from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tab
 from megabase.logs import LOGGER
 
 if TYPE_CHECKING:
-    from megabase.config import BenchmarkSettings
     from megabase.genome import Genome
+    from megabase.settings.scoring import BenchmarkSettings
 
 TABLE_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,

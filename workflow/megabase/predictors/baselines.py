@@ -29,7 +29,8 @@ from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
 from megabase.train import ALL_FOLDS, set_up
 
 if TYPE_CHECKING:
-    from megabase.config import EvaluationSettings, FoldSettings
+    from megabase.settings.data import FoldSettings
+    from megabase.settings.training import EvaluationSettings
 
 Arrays = dict[str, np.ndarray]
 MAX_WINDOWS = 2048  # windows of an organism that a baseline is fitted on (a seeded subset)

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from megabase.benchmark.results import ALL
-from megabase.config import AblationSettings
 from megabase.files import Stamp, atomic_path, hash_path, read_tsv, write_tsv
 from megabase.report.figures_ablation import ablation_figure
 from megabase.report.figures_benchmark import metric_rows
 from megabase.report.figures_tracks import MEAN
 from megabase.report.inputs import read_benchmarks, read_evaluations
+from megabase.settings.run import AblationSettings
 from megabase.spec import ABLATION_COLUMNS
 from megabase.style import png
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from megabase.config import AblationSettings, Config
+from megabase.config import Config
 from megabase.report.ablations import organisms_of
 from megabase.report.blocks import PageSection, Table, Text, number, picture
 from megabase.report.figures_ablation import (
@@ -18,6 +18,7 @@ from megabase.report.figures_ablation import (
     over_seeds,
     panels_of,
 )
+from megabase.settings.run import AblationSettings
 
 TITLES = {
     "resolution": "Resolution of training",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from megabase.config import ScoringSettings
 from megabase.files import FileError, atomic_path
 from megabase.logs import LOGGER
 from megabase.report.explanation import Explanation
@@ -16,6 +15,7 @@ from megabase.report.sections_variant import Subject, build_sections
 from megabase.report.variant_effects import Effects
 from megabase.scoring import explain as scored
 from megabase.scoring.controls import shift_controls
+from megabase.settings.scoring import ScoringSettings
 
 ISM_WIDTH = 128
 

@@ -27,7 +27,7 @@ from megabase.scoring.scorers import COMPOSITE, file_name
 from megabase.seeds import draws
 
 if TYPE_CHECKING:
-    from megabase.config import ScoringSettings
+    from megabase.settings.scoring import ScoringSettings
 
 FLOOR = 1e-5  # smallest probability that a quantile states
 LARGEST = 0.99999  # no quantile is larger in absolute value

@@ -41,7 +41,7 @@ from megabase.scoring.selfcheck import check_device
 from megabase.spec import REPRESENTATION_COLUMNS, TRACK_COLUMNS, VARIANT_COLUMNS
 
 if TYPE_CHECKING:
-    from megabase.config import ScoringSettings
+    from megabase.settings.scoring import ScoringSettings
 
 CHUNK = "chunk"
 _ROW_SCHEMA = {

@@ -26,7 +26,7 @@ from megabase.scoring.masks import span_mask
 from megabase.spec import UNKNOWN_BASE, OutputType
 
 if TYPE_CHECKING:
-    from megabase.config import EnhancerScoring, ScoringSettings
+    from megabase.settings.scoring import EnhancerScoring, ScoringSettings
 
 KIND = "enhancer_scores"
 PAIR_COLUMNS = ("chrom", "start", "end", "gene", "biosample")

@@ -30,7 +30,8 @@ from megabase.sequence import decode
 from megabase.spec import OUTPUTS, Kind, OutputType
 
 if TYPE_CHECKING:
-    from megabase.config import ReportSettings, ScoringSettings
+    from megabase.settings.run import ReportSettings
+    from megabase.settings.scoring import ScoringSettings
 
 CHANNELS = 3  # of each output type, the most changed
 MAX_JUNCTIONS = 40

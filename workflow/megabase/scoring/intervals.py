@@ -31,7 +31,7 @@ from megabase.scoring.scorers import file_name, parse_width
 from megabase.spec import OUTPUTS, Kind, OutputType
 
 if TYPE_CHECKING:
-    from megabase.config import IntervalScoring, ScoringSettings
+    from megabase.settings.scoring import IntervalScoring, ScoringSettings
 
 KIND = "interval_scores"
 PIECE = 64  # regions of a part, which a killed run need not repeat

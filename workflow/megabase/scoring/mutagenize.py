@@ -25,7 +25,7 @@ from megabase.sequence import decode
 from megabase.spec import ALPHABET, UNKNOWN_BASE
 
 if TYPE_CHECKING:
-    from megabase.config import ScoringSettings
+    from megabase.settings.scoring import ScoringSettings
 
 KIND = "mutagenesis"
 CARD = "mutagenesis.json"

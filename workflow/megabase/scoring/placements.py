@@ -23,7 +23,7 @@ from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.placement import PLACEMENTS
 
 if TYPE_CHECKING:
-    from megabase.config import ScoringSettings
+    from megabase.settings.scoring import ScoringSettings
 
 KIND = "placements"
 SCHEMA = {

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 import zstandard
 
-from megabase.config import ShardSettings
 from megabase.files import (
     FileError,
     Stamp,
@@ -27,6 +26,7 @@ from megabase.files import (
 )
 from megabase.genome import Genome
 from megabase.logs import progress
+from megabase.settings.data import ShardSettings
 from megabase.shards.bands import ROWS, Band, encode_rows
 from megabase.shards.runs import ChunkFormat, encode_chunk, find_runs
 from megabase.spec import TRACK_OUTPUTS, OutputType

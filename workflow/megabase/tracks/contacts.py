@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_json
 from megabase.genome import Genome
+from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.bigwig import match_names
 from megabase.tracks.table import channel_row

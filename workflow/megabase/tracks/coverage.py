@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_json
 from megabase.genome import Genome
+from megabase.settings.data import TrackSettings
 from megabase.spec import OUTPUTS, STRANDS, TRACK_OUTPUTS, OutputType
 from megabase.tracks.bigwig import BigWigSource, RunWriter, blocks
 from megabase.tracks.cut_sites import read_ctss, read_cut_sites

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from megabase.config import TrackSettings
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_json, write_table
 from megabase.genome import Genome
+from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.junctions import INTRON, read_introns, read_junctions, read_usage
 from megabase.tracks.table import channel_row, group_name, with_strand

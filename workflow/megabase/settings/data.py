@@ -1,0 +1,88 @@
+"""Settings of genomes, tracks, folds and shards; `config/README.md` is generated from them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from megabase.settings.section import Fraction, Positive, Section, Window
+
+
+class GenomeSettings(Section):
+    """One genome sequence with its gene models. Accessions are rows of the release's manifest."""
+
+    organism: str = Field(description="organism whose tracks and model channels this genome uses")
+    fasta: str = Field(description="manifest accession of the FASTA (plain or gzip)")
+    genes: str | None = Field(None, description="manifest accession of the GTF; none: no gene scorers")
+    regions: str | None = Field(
+        None, description="manifest accession of a BED of measured regions; outside it signal is missing"
+    )
+    blacklist: str | None = Field(None, description="manifest accession of a BED whose signal is missing")
+    aliases: str | None = Field(None, description="path of a two-column TSV: other name, name in the FASTA")
+
+
+class TrackSettings(Section):
+    """How raw signal becomes normalized tracks (AlphaGenome preprint, Methods, data processing)."""
+
+    total: float = Field(1e8, description="sum that RNA-seq, CAGE, PRO-cap, DNase and ATAC are scaled to")
+    scale_to_total: bool = Field(
+        True, description="false for data already scaled at the source (leave the signal as measured)"
+    )
+    atac_shift: tuple[int, int] = Field((4, -4), description="bases added to + and - strand Tn5 cut sites")
+    dnase_shift: tuple[int, int] = Field((0, 1), description="bases added to + and - strand DNase cut sites")
+    min_mapping_quality: int = Field(0, ge=0, description="reads below it are not counted as cut sites")
+    contact_resolution: Positive = Field(1000, description="bin of the .mcool that is read (bp)")
+    contact_coarse_grain: bool = Field(True, description="adaptive coarse-graining of sparse contact maps")
+    contact_cutoff: float = Field(3.0, description="raw counts that adaptive coarse-graining asks of a pixel")
+    contact_span: Positive = Field(1 << 20, description="largest distance between contact bins kept (bp)")
+    junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
+    junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it")
+
+
+class FoldScheme(Section):
+    """Which folds a model is validated and tested on; it trains on the others that are not reserved."""
+
+    valid: list[str] = Field(description="folds of validation windows")
+    test: list[str] = Field(description="folds of test windows")
+
+
+class FoldSettings(Section):
+    """How windows are dealt to folds."""
+
+    source: Literal["balanced", "manifest"] = Field(
+        "balanced", description="balanced: an integer program; manifest: the `splits` BED of the release"
+    )
+    names: list[str] = Field(["fold0", "fold1", "fold2", "fold3"], description="folds to make or expect")
+    divide: dict[str, list[str]] = Field(
+        {}, description="label of the `splits` BED: the folds over which its stretches are dealt, balanced"
+    )
+    unit: Positive = Field(131_072, description="length of the stretches that are dealt whole to a fold (bp)")
+    whole_chromosomes: bool = Field(False, description="deal whole chromosomes instead of stretches")
+    window: Window = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
+    homology_kmer: Positive = Field(15, description="k of the k-mers that find homologous stretches")
+    homology_threshold: Fraction = Field(0.1, description="shared k-mer fraction that joins two stretches")
+    max_unknown: Fraction = Field(0.5, description="windows with a larger share of N are dropped")
+    schemes: dict[str, FoldScheme] = Field(description="held-out folds by model scheme (fold0, fold1, all)")
+    reserved: list[str] = Field([], description="folds that no model trains on, not even the all-folds ones")
+    time_limit: Positive = Field(60, description="seconds for the integer program (it stops at a 2% gap)")
+
+    @model_validator(mode="after")
+    def _known_folds(self) -> FoldSettings:
+        for name, scheme in self.schemes.items():
+            unknown = set(scheme.valid + scheme.test + self.reserved) - set(self.names)
+            if unknown:
+                raise ValueError(f"scheme {name} uses folds {sorted(unknown)}, names are {self.names}")
+        for label, parts in self.divide.items():
+            if set(parts) - set(self.names):
+                raise ValueError(f"divide {label} makes folds {parts}, names are {self.names}")
+        return self
+
+
+class ShardSettings(Section):
+    """The training store."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="stored signal values")
+    chunk: Positive = Field(65_536, description="bases that are compressed together")
+    level: int = Field(3, description="zstandard level")
+    max_sites: Positive = Field(512, description="splice sites of a class that a window may use")
