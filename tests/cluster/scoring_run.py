@@ -129,8 +129,14 @@ def run(folder: Path, arguments: list[str], more: dict[str, str] | None = None) 
         text=True,
         check=False,
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:] + last_logs(folder)
     return done.stdout + done.stderr
+
+
+def last_logs(folder: Path, number: int = 3) -> str:
+    """Ends of the logs of the jobs that wrote last, to go with a failure."""
+    logs = sorted((p for p in (folder / "logs").rglob("*.log")), key=lambda p: p.stat().st_mtime)
+    return "".join(f"\n== {p.relative_to(folder)}\n{p.read_text()[-2000:]}" for p in logs[-number:])
 
 
 def digests(folder: Path) -> dict[str, str]:

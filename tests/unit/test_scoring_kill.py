@@ -48,6 +48,14 @@ from megabase.scoring.chunks import score_variants
 chunk, model, genome, genes, output, settings = sys.argv[1:]
 score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettings, settings))
 """
+SLOW_END = """
+import time
+from megabase import logs
+from megabase.scoring import chunks
+logs.start("score-variants")
+write_part = chunks.write_part
+chunks.write_part = lambda *given: (time.sleep(0.1), write_part(*given))[1]
+"""
 # It pauses before every part, so that a busy machine, too, can kill it in the middle.
 MERGE = """
 import sys, time
@@ -83,6 +91,12 @@ def _arguments(folder: Path, output: Path) -> tuple[Path, ...]:
     return (folder / "variants.parquet", folder / "model", folder / "genome", folder / "genes", output)
 
 
+def _scoring(folder: Path, output: Path, before: str = "") -> list[str]:
+    """Command that scores the chunk in a process of its own, after the code `before`."""
+    arguments = [*map(str, _arguments(folder, output)), section_json(SETTINGS)]
+    return [sys.executable, "-c", before + RUN, *arguments]
+
+
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
@@ -100,12 +114,51 @@ def _kill_when(command: list[str], ready) -> None:
 
 def test_scoring_killed_in_the_middle_ends_with_the_same_files(world, tmp_path):
     chunk = tmp_path / "chunk"
-    command = [sys.executable, "-c", RUN, *map(str, _arguments(world, chunk)), section_json(SETTINGS)]
+    command = _scoring(world, chunk)
     _kill_when(command, lambda: len(list(tmp_path.glob(".parts-*/0*.parquet"))) >= 3)
     assert not chunk.exists()
     kept = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob(".parts-*/0*.parquet")}
     assert 3 <= len(kept) < 15
     score_variants(*_arguments(world, chunk), SETTINGS)
+    assert _digests(chunk) == _digests(world / "chunk")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
+
+
+def test_scoring_killed_while_the_chunk_is_written_leaves_nothing_behind(world, tmp_path):
+    chunk = tmp_path / "chunk"
+    command = [
+        sys.executable,
+        "-c",
+        SLOW_END + RUN,
+        *map(str, _arguments(world, chunk)),
+        section_json(SETTINGS),
+    ]
+    _kill_when(command, lambda: any(tmp_path.glob(".tmp-*-chunk/*.parquet")))
+    assert not chunk.exists() and list(tmp_path.glob(".tmp-*"))
+    score_variants(*_arguments(world, chunk), SETTINGS)
+    assert _digests(chunk) == _digests(world / "chunk")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
+
+
+def test_a_job_that_was_queued_again_waits_for_its_first_process(world, tmp_path):
+    """SLURM starts it elsewhere while the first one goes on: one makes the chunk, the other takes it."""
+    chunk = tmp_path / "chunk"
+    command = [
+        sys.executable,
+        "-c",
+        SLOW_END + RUN,
+        *map(str, _arguments(world, chunk)),
+        section_json(SETTINGS),
+    ]
+    first, second = (
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        for _ in range(2)
+    )
+    said = [first.communicate()[1], second.communicate()[1]]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert sum("another process has just made it" in text for text in said) == 1
     assert _digests(chunk) == _digests(world / "chunk")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
 

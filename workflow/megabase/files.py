@@ -7,13 +7,14 @@ A reader refuses a format that it does not know, by name.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(path: str | Path) -> Iterator[bool]:
+    """Be the only process that makes `path` (file or folder); yields whether another one was waited for.
+
+    SLURM may queue a job again while its first process still runs on a node that it takes for dead. The lock
+    file beside `path` goes with the block, or with a process that was killed, whose temporary names of
+    `path` are removed. Where the file system keeps no locks, nobody is waited for.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".lock-{path.name}")
+    handle, waited = _locked(lock)
+    try:
+        for left in path.parent.glob(f".tmp-????????-{path.name}"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield waited
+    finally:
+        lock.unlink(
+            missing_ok=True
+        )  # while it is held: who waits for it sees that it is gone, and takes a new one
+        os.close(handle)
+
+
+def _locked(lock: Path) -> tuple[int, bool]:
+    """(open handle of the lock file, which this process now holds; whether another one held it)."""
+    waited = False
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # no locks on this file system
+            return handle, waited
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle, waited
+        os.close(handle)  # its last holder removed it
 
 
 def check_stamp(found: Mapping[str, Any] | None, kind: str, path: str | Path) -> Stamp:

@@ -7,6 +7,7 @@ finished batches lie in a hidden folder beside it, named by the hash of everythi
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,9 @@ from megabase.files import (
     atomic_path,
     hash_json,
     hash_path,
+    read_json,
     read_table,
+    sole_writer,
     write_json,
     write_table,
 )
@@ -162,8 +165,29 @@ def input_hashes(chunk: str | Path, model: str | Path, *others: str | Path | Non
 
 
 def score_chunk(engine: Engine, chunk: str | Path, output_dir: str | Path, stamp: Stamp) -> None:
-    """Score a chunk with an engine, batch by batch, and write the folder `output_dir` as a whole."""
+    """Score a chunk with an engine, batch by batch, and write the folder `output_dir` as a whole.
+
+    Where another process is at it, it is waited for, and what it made is taken.
+    """
     output_dir = Path(output_dir)
+    with sole_writer(output_dir) as waited:
+        if waited and _is_made(output_dir, engine, stamp):
+            LOGGER.info("score %s: another process has just made it", output_dir.name)
+        else:
+            _score_batches(engine, chunk, output_dir, stamp)
+
+
+def _is_made(output_dir: Path, engine: Engine, stamp: Stamp) -> bool:
+    """Whether the chunk is there, made from the same inputs with the same scorers."""
+    path = output_dir / "chunk.json"
+    if not path.is_file():
+        return False
+    info = read_json(path, CHUNK)
+    same = info["scorers"] == [s.as_dict() for s in engine.scorers]
+    return same and info["megabase"] == json.loads(json.dumps(stamp.as_dict()))
+
+
+def _score_batches(engine: Engine, chunk: str | Path, output_dir: Path, stamp: Stamp) -> None:
     table = read_variant_table(chunk)
     parts = _part_folder(output_dir, stamp, engine.scorers)
     variants = as_variants(table)

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from megabase.files import FileError, Stamp, atomic_path, hash_path, read_table, write_json, write_table
+from megabase.files import (
+    FileError,
+    Stamp,
+    atomic_path,
+    hash_path,
+    read_table,
+    sole_writer,
+    write_json,
+    write_table,
+)
 from megabase.logs import progress
 from megabase.scoring.accounting import Ledger, RowChecker, Split
 from megabase.scoring.calibration import Calibration, read_chunk_infos
@@ -76,10 +85,8 @@ def merge_scores(
     inputs = {f"chunk-{i:05d}": hash_path(f / "chunk.json") for i, f in enumerate(folders)}
     inputs |= {role: hash_path(path) for role, path in files.items() if path} | spreads.hashes()
     stamp = Stamp(SCORES, config_hash, inputs)
-    for stale in output_dir.parent.glob(f".tmp-????????-{output_dir.name}"):
-        shutil.rmtree(stale)  # left by a run that was killed
     merge = Merge(merged_scorers(folders, infos[0]), quantiles, spreads, stamp)
-    with atomic_path(output_dir) as temporary:
+    with sole_writer(output_dir), atomic_path(output_dir) as temporary:
         temporary.mkdir()
         shutil.copyfile(rejected, temporary / "rejected.parquet")
         ledger = Ledger(infos[0]["contigs"], known)
