@@ -110,7 +110,7 @@ def test_work_of_a_whole_window_is_a_forward_pass_less_what_is_not_read() -> Non
     sizes, bases = Sizes.preset("tiny", {"dnase": 3, "chip_tf": 2, "contact_maps": 2}), 8192
     whole = {part.name: part.flop for part in forward_parts(sizes, bases)}
     work = {name: bases for name in whole if name.startswith(("decoder", "output", "head"))}
-    found = read_flop(sizes, bases, work | {"encoder": bases, "tower": 1})
+    found = read_flop(sizes, bases, work | {"encoder": bases, "skips": bases, "tower": 1})
     coarse = 2 * (bases // 128) * sizes.embedding_128bp * 3
     assert found == pytest.approx(sum(whole.values()) - coarse, rel=1e-6)
     assert read_flop(sizes, bases, {"tower": 3}) == 3 * read_flop(sizes, bases, {"tower": 1})
@@ -125,11 +125,16 @@ def test_counted_work_is_what_torch_multiplies(span) -> None:
     model = AlphaGenome(sizes).eval().requires_grad_(False)
     plan = plan_decoder(sizes, *span, window)
     tokens = torch.zeros(1, plan.tokens[1] - plan.tokens[0], sizes.trunk)
-    skips = [torch.zeros(1, sizes.stage_channels(i), tokens.shape[1] * (128 >> i)) for i in range(7)]
+    seen = [torch.zeros(1, sizes.stage_channels(i), tokens.shape[1] * (128 >> i)) for i in range(7)]
     index = torch.zeros(1, dtype=torch.int64)
     outputs = [OutputType.DNASE, OutputType.CAGE]
     with FlopCounterMode(display=False) as counter:
+        skips = model.sequence_decoder.adapt(seen)
         x = embed_part(model, plan, tokens, skips, index)
         FinestHeads(model, 0, {}).predict(x, outputs)
-    work = decoded_bases(sizes, plan) | {f"head {o}": span[1] - span[0] for o in outputs}
+    work = (
+        {"skips": tokens.shape[1] * 128}
+        | decoded_bases(sizes, plan)
+        | {f"head {o}": span[1] - span[0] for o in outputs}
+    )
     assert read_flop(sizes, window, work) == pytest.approx(counter.get_total_flops(), rel=0.01)

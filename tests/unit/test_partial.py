@@ -11,6 +11,7 @@ from megabase.model.partial import (
     ENCODER_REACH,
     FinestHeads,
     contact_columns,
+    cut_skips,
     decode_part,
     embed_part,
     encode_part,
@@ -82,7 +83,10 @@ def test_a_part_is_encoded_as_in_the_window(model, codes, whole, first, last) ->
     part = one_hot(codes[:, (first - before) * 128 : (last + after) * 128])
     found = encode_part(model, part, before, after)
     _close(found.tokens, tokens[..., first:last])
-    for level, (mine, theirs) in enumerate(zip(found.skips, skips, strict=True)):
+    assert encode_part(model, part, before, after, skips=False).skips == []
+    for level, (mine, theirs) in enumerate(
+        zip(found.skips, model.sequence_decoder.adapt(skips), strict=True)
+    ):
         _close(mine, theirs[..., first * (128 >> level) : last * (128 >> level)])
 
 
@@ -92,7 +96,7 @@ def test_a_span_is_decoded_and_embedded_as_in_the_window(model, whole, span) -> 
     _, skips, tower, _, kept, _, organism = whole
     plan = plan_decoder(model.sizes, *span, WINDOW)
     first, last = plan.tokens
-    part = [x[..., first * (128 >> i) : last * (128 >> i)] for i, x in enumerate(skips)]
+    part = cut_skips(model.sequence_decoder.adapt(skips), first, last)
     found = embed_part(model, plan, tower[:, first:last], part, organism)
     _close(found, kept.bp1[:, span[0] : span[1]])
     computed = sum(b - a for a, b in plan.ranges[-1:])
@@ -110,7 +114,7 @@ def test_coarser_decoders_too(codes, resolution) -> None:
     for span in SPANS:
         plan = plan_decoder(model.sizes, *span, WINDOW)
         first, last = plan.tokens
-        part = [x[..., first * (128 >> i) : last * (128 >> i)] for i, x in enumerate(skips)]
+        part = cut_skips(model.sequence_decoder.adapt(skips), first, last)
         found = embed_part(model, plan, tower[:, first:last], part, organism)
         _close(found, wanted[:, span[0] : span[1]])
         assert decode_part(model, plan, tower[:, first:last], part).shape[-1] == (

@@ -121,9 +121,9 @@ def errors(found, wanted) -> dict[str, np.ndarray]:
 
 
 def assert_close(found, wanted) -> None:
-    """Scores within 1e-4 of their row's largest, or of one unit."""
+    """Scores within 2e-4 of their row's largest, or of one unit: of predictions of thousands, 1e-7."""
     for name, rows in errors(found, wanted).items():
-        assert (rows[:, 0] <= 1e-4 * np.maximum(rows[:, 1], 1)).all(), (name, rows)
+        assert (rows[:, 0] <= 2e-4 * np.maximum(rows[:, 1], 1)).all(), (name, rows)
 
 
 @pytest.fixture

@@ -239,9 +239,12 @@ class UpResBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """x [B, in, S], skip [B, out, 2 S] -> [B, out, 2 S]."""
-        y = (self.conv_in(x) + x[:, : skip.shape[1]]) * self.residual_scale.to(x.dtype)
-        joined = self.pointwise_conv_unet_skip(skip)
-        y = (joined.unflatten(-1, (-1, 2)) + y[..., None]).flatten(-2)
+        return self.join(x, self.pointwise_conv_unet_skip(skip))
+
+    def join(self, x: Tensor, adapted: Tensor) -> Tensor:
+        """The same, of a skip that `pointwise_conv_unet_skip` was applied to before."""
+        y = (self.conv_in(x) + x[:, : adapted.shape[1]]) * self.residual_scale.to(x.dtype)
+        y = (adapted.unflatten(-1, (-1, 2)) + y[..., None]).flatten(-2)
         return y + self.conv_out(y)
 
 
@@ -263,7 +266,14 @@ class SequenceDecoder(nn.Module):
             x = run(self.get_submodule(block_name("up_res_block", i)), x, skip)
         return x
 
-    def levels(self) -> Iterator[tuple[int, nn.Module]]:
+    def adapt(self, skips: list[Tensor]) -> list[Tensor]:
+        """Skips as `UpResBlock.join` takes them; of levels without a block [B, 0, S]. Local to a position."""
+        found = [x[:, :0] for x in skips]
+        for i, (_, block) in enumerate(self.levels()):
+            found[N_DOWNSAMPLE - i] = block.pointwise_conv_unet_skip(skips[N_DOWNSAMPLE - i])
+        return found
+
+    def levels(self) -> Iterator[tuple[int, UpResBlock]]:
         """(bases a position, block) of every block."""
         for i in range(self.blocks):
             yield 2 ** (N_DOWNSAMPLE - i), self.get_submodule(block_name("up_res_block", i))

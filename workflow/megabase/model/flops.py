@@ -53,17 +53,21 @@ def forward_flop(
 def read_flop(sizes: Sizes, bases: int, work: Mapping[str, int]) -> int:
     """Operations of predictions at chosen places of windows of `bases` bases (`predictors/windows.py`).
 
-    work: bases computed by part of `forward_parts` (`encoder` for all of its levels; of a head, the bases at
-    its finest resolution), and how many times the `tower` ran. ValueError for a part that there is not.
+    work: bases computed by part of `forward_parts` (`encoder` and `skips` for all of their levels; of a head,
+    the bases at its finest resolution), and how many times the `tower` ran. ValueError for a part that there
+    is not.
     """
     whole = {part.name: part.flop for part in forward_parts(sizes, bases)}
+    levels = {name: sum(flop for part, flop in whole.items() if part.startswith(f"{name}, "))
+              for name in ("encoder", "skips")}  # fmt: skip
     tower = sum(part.flop for part in _tower(sizes, bases))
-    encoder = sum(part.flop for part in _encoder(sizes, bases))
     widths = {1: sizes.embedding_1bp, TOKEN: sizes.embedding_128bp}
     total = 0
     for name, amount in work.items():
-        if name in ("tower", "encoder"):
-            total += tower * amount if name == "tower" else encoder * amount // bases
+        if name == "tower":
+            total += tower * amount
+        elif name in levels:
+            total += levels[name] * amount // bases
         elif name.startswith("head ") and name in whole:
             output = OutputType(name.removeprefix("head "))
             r = OUTPUTS[output].resolutions[0]
@@ -109,9 +113,9 @@ def _decoder(sizes: Sizes, bases: int) -> Iterator[Part]:
     n_in, finest = sizes.trunk, N_DOWNSAMPLE + 1 - sizes.decoder_blocks
     for stage in range(N_DOWNSAMPLE, finest - 1, -1):
         level, n_out = 2**stage, sizes.stage_channels(stage)
+        yield Part(f"skips, {level} bp", level, _convolution(n_out, n_out, 1, bases // level))
         flop = _convolution(n_in, n_out, WIDTH, bases // (2 * level))
-        flop += _convolution(n_out, n_out, 1 + WIDTH, bases // level)  # what the encoder saw, and the last
-        yield Part(f"decoder, {level} bp", level, flop)
+        yield Part(f"decoder, {level} bp", level, flop + _convolution(n_out, n_out, WIDTH, bases // level))
         n_in = n_out
     flop = 2 * (bases // sizes.resolution) * sizes.finest_channels * sizes.embedding_1bp
     flop += 2 * (bases // TOKEN) * sizes.embedding_128bp * sizes.embedding_1bp

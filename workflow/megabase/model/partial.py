@@ -32,7 +32,11 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Tokens [B, C, t] of a part and the skips at 1, 2, ..., 64 bp, each [B, C_i, t * 128 / 2**i]."""
+    """Tokens [B, C, t] of a part and the skips at 1, 2, ..., 64 bp, each [B, C_i, t * 128 / 2**i].
+
+    The skips are those that the decoder adds, after its own convolution of one position
+    (`SequenceDecoder.adapt`): what alleles share of it is computed once. None: [].
+    """
 
     tokens: Tensor
     skips: list[Tensor]
@@ -52,13 +56,16 @@ def join_skips(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [torch.cat(level, -1) for level in zip(*parts, strict=True)] if len(parts) > 1 else list(parts[0])
 
 
-def encode_part(model: AlphaGenome, sequence: Tensor, before: int, after: int) -> Encoded:
+def encode_part(
+    model: AlphaGenome, sequence: Tensor, before: int, after: int, *, skips: bool = True
+) -> Encoded:
     """One-hot bases [B, n, 4] of whole tokens -> what they encode to, less `before` and `after` tokens.
 
     Exact where both are `ENCODER_MARGIN`, or 0 at an end of the window.
     """
-    tokens, skips = model.encode(sequence)
-    return Encoded(tokens, skips).cut(before, tokens.shape[-1] - after)
+    tokens, seen = model.encode(sequence)
+    found = Encoded(tokens, seen if skips else []).cut(before, tokens.shape[-1] - after)
+    return Encoded(found.tokens, model.sequence_decoder.adapt(found.skips)) if skips else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +121,14 @@ def _whole(span: Span, length: int) -> Span:
 
 
 def decode_part(model: AlphaGenome, plan: DecoderPlan, tokens: Tensor, skips: Sequence[Tensor]) -> Tensor:
-    """Tokens [B, t, C] of `plan.tokens` and their skips -> [B, C_r, n] of the finest level's range."""
+    """Tokens [B, t, C] of `plan.tokens`, skips (`Encoded`) -> [B, C_r, n] of the finest level's range."""
     decoder = model.sequence_decoder
     x = tokens.transpose(1, 2)
     at = plan.ranges[0][0]
     for i, (_, block) in enumerate(decoder.levels()):
         level, (first, last) = N_DOWNSAMPLE - i, plan.ranges[i]
         start = plan.tokens[0] * (TOKEN >> level)
-        x = block(x, skips[level][..., 2 * first - start : 2 * last - start])
+        x = block.join(x, skips[level][..., 2 * first - start : 2 * last - start])
         at = 2 * first
         wanted = plan.ranges[i + 1]
         x = x[..., wanted[0] - at : wanted[1] - at]

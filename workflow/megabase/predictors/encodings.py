@@ -20,14 +20,16 @@ import torch
 from torch import Tensor
 
 from megabase.alleles import Piece, Pieces, Sequences, codes_of, cut, placed
-from megabase.model.partial import ENCODER_MARGIN, Encoded, cut_skips, join_skips
+from megabase.model.partial import ENCODER_MARGIN, ENCODER_REACH, Encoded, cut_skips, join_skips
 from megabase.spec import TOKEN
 
-BLOCK = 32  # tokens: fewer, and the margins cost more than they; more, and an allele computes more anew
+BLOCK = 64  # tokens: fewer, and the margins cost more; more, and skips are kept that nothing reads
+FEWEST = 16  # tokens between two edits that are taken from the genome
 PASS_TOKENS = 1024  # most tokens that the encoder sees at once
 
 Span = tuple[int, int]
-Encoder = Callable[[Tensor, int, int], Encoded]  # codes uint8 [B, n * 128], tokens less at either end
+# Codes uint8 [B, n * 128], tokens less at either end, whether skips are wanted.
+Encoder = Callable[[Tensor, int, int, bool], Encoded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,10 @@ class Block:
 def blocks_of(pieces: Sequence[Piece], length: int) -> list[Block]:
     """Blocks of all tokens of a window of `length` tokens, in order.
 
-    A block is the genome's if all that the encoder sees for it is one piece of the genome, read forwards. At
-    the window's ends the genome goes on, and a part of a block serves: all but the 5 tokens that see the end,
-    which are the window's own. Own blocks between pieces end where those of the genome would.
+    A token comes from a block of the genome if all that the encoder sees for it is one piece of the genome,
+    read forwards. The others are the window's own: those that see its ends, where the genome goes on, and
+    those between pieces, an even number of them, so that blocks of many variants have one shape. A few tokens
+    between two edits are not worth a block of the genome.
     """
     found: list[Block] = []
     at = grid = 0
@@ -63,12 +66,12 @@ def blocks_of(pieces: Sequence[Piece], length: int) -> list[Block]:
         end, place = start + len(piece), piece.start - start  # the window's first base, were all this piece
         phase, index = place % TOKEN, place // TOKEN
         grid = grid if start else index
-        first, last = -(-start // TOKEN) + ENCODER_MARGIN, end // TOKEN - ENCODER_MARGIN
-        if first >= last:
+        first, last = -(-(start + ENCODER_REACH) // TOKEN), (end - ENCODER_REACH) // TOKEN
+        first += start > 0 and (first - at) % 2
+        between = start > 0 and end < length * TOKEN
+        if last - first < (FEWEST if between else 1):
             continue
-        low = -(-(first + index) // BLOCK) if start else (first + index) // BLOCK
-        high = (last + index) // BLOCK if end < length * TOKEN else -(-(last + index) // BLOCK)
-        for number in range(low, high):
+        for number in range((first + index) // BLOCK, -(-(last + index) // BLOCK)):
             own = number * BLOCK - index
             block = Block(max(own, first), min(own + BLOCK, last), own, (piece.chrom, phase, number))
             found += [*_own(at, block.first, grid), block]
@@ -77,10 +80,10 @@ def blocks_of(pieces: Sequence[Piece], length: int) -> list[Block]:
 
 
 def _own(first: int, last: int, grid: int) -> Iterator[Block]:
-    """Tokens [first, last) in blocks that end at multiples of `BLOCK` of a grid; a window's end is one."""
+    """Tokens [first, last): few as one block, or in blocks that end at multiples of `BLOCK` of a grid."""
     while first < last:
         end = min(((first + grid) // BLOCK + 1) * BLOCK - grid, last)
-        end = last if last - first <= ENCODER_MARGIN else end
+        end = last if last - first <= BLOCK // 2 else end
         yield Block(first, end, first)
         first = end
 
@@ -110,7 +113,8 @@ class Encodings:
 
     def __init__(self, encode: Encoder, genome: Sequences, limit: int) -> None:
         self._encode, self._genome, self._limit = encode, genome, limit
-        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
+        self._tokens: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._skips: OrderedDict[Hashable, list[Tensor]] = OrderedDict()
         self._bytes = 0
         self.encoded = 0  # tokens that the encoder has seen, margins included
 
@@ -158,9 +162,8 @@ class Encodings:
         found: dict[Hashable, Encoded] = {}
         missing: dict[Hashable, Part] = {}
         for part in (p for window in parts for p in window):
-            kept = self._kept.get(part.key)
+            kept = self._known(part.key)
             if kept is not None and (kept.skips or not part.skips):
-                self._kept.move_to_end(part.key)
                 found[part.key] = kept
             elif part.key not in missing or part.skips:
                 missing[part.key] = part
@@ -171,19 +174,19 @@ class Encodings:
 
     def _compute(self, parts: Sequence[Part]) -> Iterator[tuple[Hashable, Encoded]]:
         """Blocks, those of one shape together."""
-        alike: dict[tuple[int, int, int], list[tuple[Part, np.ndarray]]] = defaultdict(list)
+        alike: dict[tuple[int, int, int, bool], list[tuple[Part, np.ndarray]]] = defaultdict(list)
         for part in parts:
             codes = self._codes(part)
-            alike[len(codes), part.before, part.after].append((part, codes))
-        for (bases, before, after), group in alike.items():
+            alike[len(codes), part.before, part.after, part.skips].append((part, codes))
+        for (bases, before, after, with_skips), group in alike.items():
             most = max(1, PASS_TOKENS * TOKEN // bases)
             for start in range(0, len(group), most):
                 some = group[start : start + most]
                 codes = np.stack([codes for _, codes in some])
                 self.encoded += codes.size // TOKEN
-                found = self._encode(torch.from_numpy(codes), before, after)
+                found = self._encode(torch.from_numpy(codes), before, after, with_skips)
                 for i, (part, _) in enumerate(some):
-                    skips = [x[i : i + 1].clone() for x in found.skips] if part.skips else []
+                    skips = [x[i : i + 1].clone() for x in found.skips]
                     yield part.key, Encoded(found.tokens[i : i + 1].clone(), skips)
 
     def _codes(self, part: Part) -> np.ndarray:
@@ -195,14 +198,28 @@ class Encodings:
         last = ((number + 1) * BLOCK + part.after) * TOKEN + phase
         return self._genome.codes(chrom, first, last)
 
+    def _known(self, key: Hashable) -> Encoded | None:
+        """What is kept under a key, which is then the latest used."""
+        if key not in self._tokens:
+            return None
+        self._tokens.move_to_end(key)
+        if key in self._skips:
+            self._skips.move_to_end(key)
+        return Encoded(self._tokens[key], self._skips.get(key, []))
+
     def _keep(self, key: Hashable, value: Encoded) -> None:
-        if key in self._kept:
-            self._bytes -= _size(self._kept.pop(key))
-        self._kept[key] = value
-        self._bytes += _size(value)
-        while self._bytes > self._limit and self._kept:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        """Keep a block, and forget others: skips first, which take 25 times the memory of their tokens."""
+        for kept, given in ((self._tokens, value.tokens), (self._skips, value.skips)):
+            if key in kept:
+                self._bytes -= _size(kept.pop(key))
+            if len(given):
+                kept[key] = given
+                self._bytes += _size(given)
+        while self._bytes > self._limit and self._tokens:
+            kept = self._skips or self._tokens
+            self._bytes -= _size(kept.popitem(last=False)[1])
 
 
-def _size(value: Encoded) -> int:
-    return sum(x.numel() * x.element_size() for x in (value.tokens, *value.skips))
+def _size(value: Tensor | Sequence[Tensor]) -> int:
+    tensors = [value] if isinstance(value, Tensor) else value
+    return sum(x.numel() * x.element_size() for x in tensors)

@@ -36,7 +36,7 @@ from megabase.spec import OUTPUTS, PAIR, TOKEN, OutputType
 if TYPE_CHECKING:
     from megabase.predictors.alphagenome import AlphaGenomePredictor
 
-ROUND = 64  # bases that the ends of decoded spans are multiples of, so that many have one shape
+ROUND = 32  # bases that the ends of decoded spans are multiples of, so that many have one shape
 GAP = 128  # decoding so many bases between two spans costs less than a second span
 LONGEST = 16_384  # bases decoded at once, of one allele or of several
 
@@ -82,9 +82,10 @@ class Windows:
         self.encodings = Encodings(self._encode, genome, limit)
         self.work: Counter[str] = Counter()  # what was computed, as `model/flops.py` counts it
 
-    def _encode(self, codes: Tensor, before: int, after: int) -> Encoded:
+    def _encode(self, codes: Tensor, before: int, after: int, skips: bool) -> Encoded:
         self.work["encoder"] += codes.numel()
-        return encode_part(self._model, self._predictor.sequence(codes), before, after)
+        self.work["skips"] += (codes.shape[1] - (before + after) * TOKEN) * len(codes) if skips else 0
+        return encode_part(self._model, self._predictor.sequence(codes), before, after, skips=skips)
 
     @torch.inference_mode()
     def transform(self, alleles: Sequence[Pieces], wanted: Sequence[Wanted]) -> list[Transformed]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SITES = OutputType.SPLICE_SITES
 Wants = dict[OutputType, list[Span]]
+Pair = tuple[Mapping[OutputType, Reading], Mapping[OutputType, Reading]]  # of REF and of ALT
 
 
 class SparseScoring:
@@ -42,7 +43,7 @@ class SparseScoring:
         self._members, self._rows, self._window = list(members), rows, window
         self._near = [s for s in scorers if s.part in AROUND]
         self._far = [s for s in scorers if s.part not in AROUND]
-        self._order = [s.name for s in scorers]
+        self._scorers = list(scorers)
         self._junctions = any(s.part is Part.JUNCTIONS for s in scorers)
 
     def score(
@@ -53,25 +54,30 @@ class SparseScoring:
         batch_size: int,
     ) -> list[dict[str, Rows]]:
         """Rows by scorer name of every case; `ref_index` and `alt_index` are places in `alleles`."""
-        wants: list[Wants] = [{} for _ in alleles]
-        for case in cases:
-            for index, want in zip(
-                (case.ref_index, case.alt_index), wanted_of(self._near, case, self._window, ()), strict=True
-            ):
-                _add(wants[index], want)
-        states, near = self._read_near(alleles, wants, batch_size)
+        around = [wanted_of(self._near, case, self._window, ()) for case in cases]
+        genes = [
+            wanted_of(self._far, case, self._window, own) for case, own in zip(cases, coding, strict=True)
+        ]
+        soon: list[Wants] = [{} for _ in alleles]  # all that will be read of an allele
+        now: list[Wants] = [{} for _ in alleles]  # of it, what cases without genes read
+        for case, near, far in zip(cases, around, genes, strict=True):
+            for index, a, b in zip((case.ref_index, case.alt_index), near, far, strict=True):
+                _add(soon[index], a)
+                _add(soon[index], b)
+                _add(now[index], {} if far[0] else a)
+        states, read = self._read_near(alleles, soon, now, batch_size)
         found: list[dict[str, Rows]] = [{} for _ in cases]
-        for case, rows in zip(cases, found, strict=True):
-            pairs = [(own[case.ref_index].readings, own[case.alt_index].readings) for own in near]
-            for scorer in self._near:
-                rows[scorer.name] = self._score(scorer, [case] * len(pairs), pairs, ())
-        self._score_far(cases, states, coding, found)
-        return [{name: rows[name] for name in self._order} for rows in found]
+        for case, far, own, rows in zip(cases, genes, coding, found, strict=True):
+            if not far[0]:
+                pairs = [(m[case.ref_index].readings, m[case.alt_index].readings) for m in read]
+                self._score_all(case, pairs, own, rows)
+        self._score_far(cases, states, around, genes, coding, found)
+        return found
 
     def _read_near(
-        self, alleles: Sequence[Pieces], wants: Sequence[Wants], batch_size: int
+        self, alleles: Sequence[Pieces], soon: Sequence[Wants], now: Sequence[Wants], batch_size: int
     ) -> tuple[list[list[Transformed]], list[list[Found]]]:
-        """By member: alleles after the tower, and what is read around the variants.
+        """By member: alleles after the tower, and what is read of them now.
 
         Batch by batch, while the encoder's activations there are at hand.
         """
@@ -80,8 +86,8 @@ class SparseScoring:
         for member, own, found in zip(self._members, states, near, strict=True):
             for first in range(0, len(alleles), batch_size):
                 batch = slice(first, first + batch_size)
-                some = member.transform(alleles[batch], wants[batch])
-                found += member.read(list(zip(some, wants[batch], strict=True)))
+                some = member.transform(alleles[batch], soon[batch])
+                found += member.read(list(zip(some, now[batch], strict=True)))
                 own += some
         return states, near
 
@@ -91,24 +97,30 @@ class SparseScoring:
         self,
         cases: Sequence[Case],
         states: Sequence[Sequence[Transformed]],
+        around: Sequence[tuple[Wants, Wants]],
+        genes: Sequence[tuple[Wants, Wants]],
         coding: Sequence[Sequence[GeneModel]],
         found: list[dict[str, Rows]],
     ) -> None:
-        order = sorted(range(len(cases)), key=lambda i: cases[i].ref_index)
+        """Cases with genes: what is around the variant is read with them, of which it is mostly a part."""
+        order = sorted((i for i, far in enumerate(genes) if far[0]), key=lambda i: cases[i].ref_index)
         for ref_index, group in groupby(order, key=lambda i: cases[i].ref_index):
             places = list(group)
-            both = {i: wanted_of(self._far, cases[i], self._window, coding[i]) for i in places}
             wants: Wants = {}
-            for ref, _ in both.values():
-                _add(wants, ref)
+            for i in places:
+                _add(wants, around[i][0])
+                _add(wants, genes[i][0])
             keep = merged(
                 s for i in places if self._junctions and coding[i] for s in bodies(cases[i], self._window)
             )
-            refs = self._read(states, ref_index, wants, keep) if wants else None
+            refs = self._read(states, ref_index, wants, keep)
             for i in places:
                 own = self._junctions and bool(coding[i])
                 spans = cases[i].alignment.reads(bodies(cases[i], self._window)) if own else []
-                alts = self._read(states, cases[i].alt_index, both[i][1], spans) if both[i][1] else None
+                wants = {}
+                _add(wants, around[i][1])
+                _add(wants, genes[i][1])
+                alts = self._read(states, cases[i].alt_index, wants, spans)
                 self._score_genes(cases[i], refs, alts, coding[i], found[i])
 
     def _read(
@@ -123,19 +135,28 @@ class SparseScoring:
     def _score_genes(
         self,
         case: Case,
-        refs: list[Found] | None,
-        alts: list[Found] | None,
+        refs: list[Found],
+        alts: list[Found],
         coding: Sequence[GeneModel],
         rows: dict[str, Rows],
     ) -> None:
-        pairs = [({}, {})] * len(self._members)
-        cases = [case] * len(self._members)
-        if refs and alts:
-            pairs = [(ref.readings, alt.readings) for ref, alt in zip(refs, alts, strict=True)]
-            if self._junctions and coding:
-                cases = self._with_junctions(case, refs, alts)
-        for scorer in self._far:
-            rows[scorer.name] = self._score(scorer, cases, pairs, coding)
+        pairs = [(ref.readings, alt.readings) for ref, alt in zip(refs, alts, strict=True)]
+        junctions = self._junctions and bool(coding)
+        self._score_all(
+            case, pairs, coding, rows, self._with_junctions(case, refs, alts) if junctions else None
+        )
+
+    def _score_all(
+        self,
+        case: Case,
+        pairs: Sequence[Pair],
+        coding: Sequence[GeneModel],
+        rows: dict[str, Rows],
+        cases: Sequence[Case] | None = None,
+    ) -> None:
+        """Rows of every scorer; cases: by member, with their junctions."""
+        for scorer in self._scorers:
+            rows[scorer.name] = self._score(scorer, cases or [case] * len(pairs), pairs, coding)
 
     def _with_junctions(self, case: Case, refs: list[Found], alts: list[Found]) -> list[Case]:
         """The case with the junctions that every member predicts, at the sites of their mean."""
@@ -155,7 +176,7 @@ class SparseScoring:
         self,
         scorer: Scorer,
         cases: Sequence[Case],
-        pairs: Sequence[tuple[Mapping[OutputType, Reading], Mapping[OutputType, Reading]]],
+        pairs: Sequence[Pair],
         coding: Sequence[GeneModel],
     ) -> Rows:
         """Rows of the members' mean prediction, with the spread of their own scores."""
@@ -174,7 +195,7 @@ class SparseScoring:
         scorer: Scorer,
         rows: Rows,
         cases: Sequence[Case],
-        pairs: Sequence[Any],
+        pairs: Sequence[Pair],
         coding: Sequence[GeneModel],
     ) -> Tensor:
         """Standard deviation (n - 1) over the members' scores, [N, P] as the rows of their mean."""
