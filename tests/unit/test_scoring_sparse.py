@@ -195,7 +195,7 @@ def test_an_allele_computes_what_it_changes(predictor, genome) -> None:
     for variants in ([snvs[0]], snvs, snvs, [deletions[0]], deletions):
         _, alleles = engine._cases(variants)
         before = member.encodings.encoded
-        member.transform(alleles, [{} for _ in alleles])
+        member.transform(alleles, [() for _ in alleles])
         seen.append(member.encodings.encoded - before)
     assert seen[0] <= (tokens / BLOCK + 2 + 3) * block  # the window, and one allele
     assert 0 < seen[1] <= (len(snvs) - 1) * 3 * block

@@ -120,10 +120,15 @@ class AlphaGenome(Sharded):
         """[B, S, 4] -> (128-bp tokens [B, C, T], skips at 1, 2, ..., 64 bp, each [B, C_i, S / 2**i])."""
         return self.sequence_encoder(sequence.transpose(1, 2).contiguous())
 
-    def transform(self, tokens: Tensor, organism: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, T] of `encode` -> (tokens [B, T, C], pair [B, Q, Q, P])."""
+    def transform(
+        self, tokens: Tensor, organism: Tensor, bins: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[B, C, T] of `encode` -> (tokens [B, T, C], pair [B, Q, Q, P]).
+
+        bins: int64 [B, n] of 2,048 bp, those whose tokens are wanted; the others are NaN.
+        """
         x = tokens.transpose(1, 2)
-        return self.transformer_tower(x + self.embed(organism)[:, None].to(x.dtype))
+        return self.transformer_tower(x + self.embed(organism)[:, None].to(x.dtype), bins)
 
     def decode(self, tokens: Tensor, skips: list[Tensor]) -> Tensor:
         """Tokens [B, T, C] of `transform` and the skips of `encode` -> [B, C_r, S / r] at r bp."""

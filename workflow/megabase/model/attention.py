@@ -48,6 +48,11 @@ def compiled_attend() -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     return torch.compile(attend, dynamic=False)
 
 
+def rows_of(x: Tensor, at: Tensor) -> Tensor:
+    """Rows [B, n, C] of x [B, T, C] at int64 [B, n]."""
+    return x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
+
+
 class AttentionBiasBlock(nn.Module):
     """Pair tensor to one attention bias a head and pair of bins."""
 
@@ -80,14 +85,19 @@ class MHABlock(Sharded):
         self.dropout = nn.Dropout(sizes.dropout)
         self.compiled = False
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T, C]; bias [B, heads, Q, Q]."""
+    def forward(self, x: Tensor, bias: Tensor, at: Tensor | None = None) -> Tensor:
+        """[B, T, C] -> [B, T, C]; bias [B, heads, Q, Q].
+
+        at: int64 [B, n], whole bins of tokens, whose attention [B, n, C] is wanted only; bias of their bins.
+        """
         h = self.rms_batch_norm(x)
-        q = self.norm_q(self.q_layer(h).unflatten(-1, (self.heads, -1)))
+        own = h if at is None else rows_of(h, at)
+        q = self.norm_q(self.q_layer(own).unflatten(-1, (self.heads, -1)))
         k, v = self.norm_k(self.k_layer(h)), self.norm_v(self.v_layer(h))
         positions = torch.arange(x.shape[1], device=x.device) + self.layout.offset(x.shape[1])
         cos, sin = rope_angles(positions, k.shape[-1], self.max_position)
-        q, k = rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin)
+        cos_q, sin_q = (cos, sin) if at is None else (cos[at], sin[at])
+        q, k = rotate(q, cos_q[..., None, :], sin_q[..., None, :]), rotate(k, cos, sin)
         k, v = self.layout.gather(k, 1), self.layout.gather(v, 1)
         attention = compiled_attend() if self.compiled else attend
         y = self.linear_embedding(attention(q, k, v, bias).flatten(-2))
@@ -128,16 +138,32 @@ class TransformerTower(nn.Module):
     def _block(self, name: str, index: int) -> nn.Module:
         return self.get_submodule(block_name(name, index))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, C] -> (tokens [B, T, C], pair [B, Q, Q, P])."""
+    def forward(self, x: Tensor, bins: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B, T, C] -> (tokens [B, T, C], pair [B, Q, Q, P]).
+
+        bins: int64 [B, n], those whose tokens are wanted; the others are NaN. They are in all blocks but the
+        last, of which nothing else depends on them.
+        """
         pair = None
         for i in range(self.n_blocks):
             if i % 2 == 0:
                 pair = run(self._block("pair_update_block", i // 2), x, pair)
             bias = self._block("attention_bias_block", i)(pair)
+            if bins is not None and i == self.n_blocks - 1:
+                return self._finish(x, bias, bins), pair
             x = x + run(self._block("mha_block", i), x, bias)
             x = x + run(self._block("mlp_block", i), x)
         return x, pair
+
+    def _finish(self, x: Tensor, bias: Tensor, bins: Tensor) -> Tensor:
+        """The last block for the tokens of bins int64 [B, n]; NaN elsewhere."""
+        within = torch.arange(TOKENS_PER_BIN, device=x.device)
+        at = (bins[..., None] * TOKENS_PER_BIN + within).flatten(1)
+        chosen = bins[:, None, :, None].expand(-1, bias.shape[1], -1, bias.shape[-1])
+        own = rows_of(x, at)
+        own = own + self._block("mha_block", self.n_blocks - 1)(x, bias.gather(2, chosen), at)
+        own = own + self._block("mlp_block", self.n_blocks - 1)(own)
+        return torch.full_like(x, torch.nan).scatter_(1, at[..., None].expand_as(own), own)
 
     def levels(self) -> Iterator[tuple[int, nn.Module]]:
         """(bases a token, block) of every block but the attention biases, which are small."""

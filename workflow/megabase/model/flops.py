@@ -54,18 +54,21 @@ def read_flop(sizes: Sizes, bases: int, work: Mapping[str, int]) -> int:
     """Operations of predictions at chosen places of windows of `bases` bases (`predictors/windows.py`).
 
     work: bases computed by part of `forward_parts` (`encoder` and `skips` for all of their levels; of a head,
-    the bases at its finest resolution), and how many times the `tower` ran. ValueError for a part that there
-    is not.
+    the bases at its finest resolution), how many times the `tower` ran, and the bases whose tokens its
+    `last block` computed. ValueError for a part that there is not.
     """
     whole = {part.name: part.flop for part in forward_parts(sizes, bases)}
     levels = {name: sum(flop for part, flop in whole.items() if part.startswith(f"{name}, "))
               for name in ("encoder", "skips")}  # fmt: skip
-    tower = sum(part.flop for part in _tower(sizes, bases))
+    last = _last_block(sizes, bases)
+    tower = sum(part.flop for part in _tower(sizes, bases)) - last
     widths = {1: sizes.embedding_1bp, TOKEN: sizes.embedding_128bp}
     total = 0
     for name, amount in work.items():
         if name == "tower":
             total += tower * amount
+        elif name == "last block":
+            total += last * amount // bases
         elif name in levels:
             total += levels[name] * amount // bases
         elif name.startswith("head ") and name in whole:
@@ -133,6 +136,14 @@ def _tower(sizes: Sizes, bases: int) -> Iterator[Part]:
     yield Part("MLPs", TOKEN, blocks * mlp)
     yield Part("attention biases", 2 * TOKEN, blocks * biases)
     yield Part("pair stack", TOKEN, (blocks + 1) // 2 * _pair_update(sizes, bins))
+
+
+def _last_block(sizes: Sizes, bases: int) -> int:
+    """What the last block of the tower does for its tokens, but for their keys and values."""
+    tokens, heads = bases // TOKEN, sizes.attention_heads
+    width = heads * (sizes.query_channels + sizes.value_channels)
+    mlp = 4 * tokens * sizes.trunk * sizes.mlp_ratio * sizes.trunk
+    return 2 * tokens * sizes.trunk * width + 2 * tokens * tokens * width + mlp
 
 
 def _pair_update(sizes: Sizes, bins: int) -> int:

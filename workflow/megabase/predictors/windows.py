@@ -36,9 +36,13 @@ from megabase.spec import OUTPUTS, PAIR, TOKEN, OutputType
 if TYPE_CHECKING:
     from megabase.predictors.alphagenome import AlphaGenomePredictor
 
-ROUND = 32  # bases that the ends of decoded spans are multiples of, so that many have one shape
-GAP = 128  # decoding so many bases between two spans costs less than a second span
+PER_BIN = PAIR // TOKEN
+GAP = 256  # decoding so many bases between two spans costs less than a second span
 LONGEST = 16_384  # bases decoded at once, of one allele or of several
+FINE, COARSE = (
+    512,
+    2048,
+)  # lengths of decoded spans are multiples of, up to and from COARSE: few shapes, large batches
 
 Wanted = Mapping[
     OutputType, Sequence[Span]
@@ -88,27 +92,36 @@ class Windows:
         return encode_part(self._model, self._predictor.sequence(codes), before, after, skips=skips)
 
     @torch.inference_mode()
-    def transform(self, alleles: Sequence[Pieces], wanted: Sequence[Wanted]) -> list[Transformed]:
+    def transform(self, alleles: Sequence[Pieces], reads: Sequence[Sequence[Wanted]]) -> list[Transformed]:
         """Alleles through encoder and tower, as one batch.
 
-        wanted: what will be read: all contact bins, and the spans that will be read next.
+        reads: by allele what every `read` of it will ask; of other places it knows nothing.
         """
-        near = [self._decoded_tokens(want) for want in wanted]
+        near = [[s for want in wanted for s in self._decoded_tokens(want)] for wanted in reads]
         tokens = self.encodings.tokens(alleles, self._length, near)
-        tokens, pair = self._model.transform(tokens, self._index.expand(len(alleles)))
+        bins = [self._read_bins(wanted, spans) for wanted, spans in zip(reads, near, strict=True)]
+        chosen = _same_length(bins, self._length // PER_BIN).to(tokens.device)
+        tokens, pair = self._model.transform(tokens, self._index.expand(len(alleles)), chosen)
         self.work["tower"] += len(alleles)
+        self.work["last block"] += chosen.numel() * PAIR
         found = []
-        for i, (pieces, want) in enumerate(zip(alleles, wanted, strict=True)):
-            bins = _bins(want)
-            columns = contact_columns(self._model, pair[i], bins) if bins else None
+        for i, (pieces, wanted) in enumerate(zip(alleles, reads, strict=True)):
+            contacts = _bins(wanted)
+            columns = contact_columns(self._model, pair[i], contacts) if contacts else None
             own = tokens[i : i + 1].clone() if len(alleles) > 1 else tokens
-            found.append(Transformed(pieces, own, bins, columns))
+            found.append(Transformed(pieces, own, contacts, columns))
         return found
+
+    def _read_bins(self, reads: Sequence[Wanted], decoded: Sequence[Span]) -> set[int]:
+        """Bins of 2,048 bases that hold the tokens that are read: decoded ones and 128-bp outputs."""
+        outputs = [(o, spans) for wanted in reads for o, spans in wanted.items()]
+        spans = [s for o, own in outputs if OUTPUTS[o].resolutions == (TOKEN,) for s in own]
+        return {b for a, z in (*spans, *decoded) for b in range(a // PER_BIN, -(-z // PER_BIN))}
 
     def _decoded_tokens(self, wanted: Wanted) -> list[Span]:
         """Tokens whose skips the decoder reads for the 1-bp spans that are wanted."""
         spans = decoded_spans(_fine(wanted).values(), self.window)
-        return [plan_decoder(self._model.sizes, a, b, self.window).tokens for a, b in spans]
+        return [plan_decoder(self._model.sizes, *span, self.window).tokens for span, _ in spans]
 
     @torch.inference_mode()
     def read(
@@ -149,19 +162,20 @@ class Windows:
     ) -> None:
         """1-bp outputs: spans of one shape are decoded together."""
         fine = [_fine(want) for want in wanted]
-        jobs: dict[tuple, list[tuple[int, DecoderPlan]]] = defaultdict(list)
+        jobs: dict[tuple, list[tuple[int, DecoderPlan, Span]]] = defaultdict(list)
         for i, (want, keep) in enumerate(zip(fine, kept, strict=True)):
-            for first, last in decoded_spans([*want.values(), keep], self.window):
-                plan = plan_decoder(self._model.sizes, first, last, self.window)
-                jobs[plan.shape].append((i, plan))
+            for span, own in decoded_spans([*want.values(), keep], self.window):
+                plan = plan_decoder(self._model.sizes, *span, self.window)
+                jobs[plan.shape].append((i, plan, own))
         parts: list[dict[tuple, list[tuple[int, Tensor]]]] = [defaultdict(list) for _ in alleles]
         for group in jobs.values():
             size = max(1, LONGEST // (group[0][1].last - group[0][1].first))
             for start in range(0, len(group), size):
                 some = group[start : start + size]
-                embedded = self._embed([(alleles[i], plan) for i, plan in some])
-                for (i, plan), x in zip(some, embedded, strict=True):
-                    self._read_span(x[None], plan.first, fine[i], kept[i], parts[i])
+                embedded = self._embed([(alleles[i], plan) for i, plan, _ in some])
+                for (i, plan, own), x in zip(some, embedded, strict=True):
+                    inner = x[None, own[0] - plan.first : own[1] - plan.first]
+                    self._read_span(inner, own[0], fine[i], kept[i], parts[i])
         for want, keep, have, result in zip(fine, kept, parts, found, strict=True):
             for output, spans in want.items():
                 result.readings[output] = _joined(have[(output,)], spans)
@@ -230,22 +244,36 @@ def _fine(wanted: Wanted) -> Wanted:
     return {o: spans for o, spans in wanted.items() if OUTPUTS[o].resolutions[0] == 1}
 
 
-def _bins(wanted: Wanted) -> tuple[int, ...]:
+def _same_length(bins: Sequence[set[int]], count: int) -> Tensor:
+    """Bins int64 [B, n] of windows of `count` bins: to each own ones others, for all to have as many."""
+    most = max(1, *map(len, bins))
+    return torch.tensor([sorted(sorted(range(count), key=lambda b: b not in own)[:most]) for own in bins])
+
+
+def _bins(reads: Iterable[Wanted]) -> tuple[int, ...]:
     """Contact bins that are wanted."""
-    spans = wanted.get(OutputType.CONTACT_MAPS, ())
-    return tuple(b for first, last in merged(spans) for b in range(first, last))
+    spans = merged(s for wanted in reads for s in wanted.get(OutputType.CONTACT_MAPS, ()))
+    return tuple(b for first, last in spans for b in range(first, last))
 
 
-def decoded_spans(wanted: Iterable[Sequence[Span]], window: int) -> list[Span]:
-    """Spans that hold all wanted ones: rounded, near ones joined, long ones in parts."""
-    rounded = [
-        (first // ROUND * ROUND, min(-(-last // ROUND) * ROUND, window)) for w in wanted for first, last in w
+def decoded_spans(wanted: Iterable[Sequence[Span]], window: int) -> list[tuple[Span, Span]]:
+    """(span that is decoded, span of it that is read) so that all wanted positions are read once.
+
+    Near spans are joined, long ones parted; what is decoded begins and ends with a token, and has one of few
+    lengths where the window is long enough, so that spans of many places are decoded together.
+    """
+    tokens = [
+        (first // TOKEN * TOKEN, -(-last // TOKEN) * TOKEN) for spans in wanted for first, last in spans
     ]
-    return [
-        (start, min(start + LONGEST, last))
-        for first, last in merged(rounded, GAP)
-        for start in range(first, last, LONGEST)
-    ]
+    found = []
+    for start, end in merged(tokens, GAP):
+        for first in range(start, end, LONGEST):
+            last = min(first + LONGEST, end)
+            step = FINE if last - first <= COARSE else COARSE
+            length = min(-(-(last - first) // step) * step, window)
+            left = min(first, window - length)
+            found.append(((left, left + length), (first, last)))
+    return found
 
 
 def _alike(wanted: Wanted) -> Iterator[tuple[list[Span], list[OutputType]]]:

@@ -5,7 +5,7 @@ Torch only; part of the numerical core.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -58,35 +58,36 @@ class SparseScoring:
         genes = [
             wanted_of(self._far, case, self._window, own) for case, own in zip(cases, coding, strict=True)
         ]
-        soon: list[Wants] = [{} for _ in alleles]  # all that will be read of an allele
-        now: list[Wants] = [{} for _ in alleles]  # of it, what cases without genes read
+        now: list[Wants] = [{} for _ in alleles]  # what cases without genes read of an allele
+        later: list[Wants] = [{} for _ in alleles]  # what the others do, around the variant too
         for case, near, far in zip(cases, around, genes, strict=True):
             for index, a, b in zip((case.ref_index, case.alt_index), near, far, strict=True):
-                _add(soon[index], a)
-                _add(soon[index], b)
-                _add(now[index], {} if far[0] else a)
-        states, read = self._read_near(alleles, soon, now, batch_size)
+                wants = later[index] if far[0] else now[index]
+                _add(wants, a)
+                _add(wants, b if far[0] else {})
+        states, read = self._read_near(alleles, now, later, batch_size)
         found: list[dict[str, Rows]] = [{} for _ in cases]
         for case, far, own, rows in zip(cases, genes, coding, found, strict=True):
             if not far[0]:
                 pairs = [(m[case.ref_index].readings, m[case.alt_index].readings) for m in read]
                 self._score_all(case, pairs, own, rows)
-        self._score_far(cases, states, around, genes, coding, found)
+        self._score_far([i for i, far in enumerate(genes) if far[0]], cases, states, later, coding, found)
         return found
 
     def _read_near(
-        self, alleles: Sequence[Pieces], soon: Sequence[Wants], now: Sequence[Wants], batch_size: int
+        self, alleles: Sequence[Pieces], now: Sequence[Wants], later: Sequence[Wants], batch_size: int
     ) -> tuple[list[list[Transformed]], list[list[Found]]]:
         """By member: alleles after the tower, and what is read of them now.
 
         Batch by batch, while the encoder's activations there are at hand.
         """
+        reads = list(zip(now, later, strict=True))
         states: list[list[Transformed]] = [[] for _ in self._members]
         near: list[list[Found]] = [[] for _ in self._members]
         for member, own, found in zip(self._members, states, near, strict=True):
             for first in range(0, len(alleles), batch_size):
                 batch = slice(first, first + batch_size)
-                some = member.transform(alleles[batch], soon[batch])
+                some = member.transform(alleles[batch], reads[batch])
                 found += member.read(list(zip(some, now[batch], strict=True)))
                 own += some
         return states, near
@@ -95,42 +96,44 @@ class SparseScoring:
 
     def _score_far(
         self,
+        places: Sequence[int],
         cases: Sequence[Case],
         states: Sequence[Sequence[Transformed]],
-        around: Sequence[tuple[Wants, Wants]],
-        genes: Sequence[tuple[Wants, Wants]],
+        later: Sequence[Wants],
         coding: Sequence[Sequence[GeneModel]],
         found: list[dict[str, Rows]],
     ) -> None:
-        """Cases with genes: what is around the variant is read with them, of which it is mostly a part."""
-        order = sorted((i for i, far in enumerate(genes) if far[0]), key=lambda i: cases[i].ref_index)
+        """Cases `places`, which have genes: what is around the variant, too, is mostly a part of them."""
+        own = [bodies(cases[i], self._window) if self._junctions and coding[i] else [] for i in places]
+        bodies_of = dict(zip(places, own, strict=True))
+        order = sorted(places, key=lambda i: cases[i].ref_index)
         for ref_index, group in groupby(order, key=lambda i: cases[i].ref_index):
-            places = list(group)
-            wants: Wants = {}
-            for i in places:
-                _add(wants, around[i][0])
-                _add(wants, genes[i][0])
-            keep = merged(
-                s for i in places if self._junctions and coding[i] for s in bodies(cases[i], self._window)
-            )
-            refs = self._read(states, ref_index, wants, keep)
-            for i in places:
-                own = self._junctions and bool(coding[i])
-                spans = cases[i].alignment.reads(bodies(cases[i], self._window)) if own else []
-                wants = {}
-                _add(wants, around[i][1])
-                _add(wants, genes[i][1])
-                alts = self._read(states, cases[i].alt_index, wants, spans)
+            same = list(group)
+            asked = [(ref_index, later[ref_index], merged(s for i in same for s in bodies_of[i]))]
+            for i in same:
+                index = cases[i].alt_index
+                asked.append((index, later[index], cases[i].alignment.reads(bodies_of[i])))
+            read = self._read(states, asked)
+            refs = next(read)
+            for i, alts in zip(same, read, strict=True):
                 self._score_genes(cases[i], refs, alts, coding[i], found[i])
 
     def _read(
-        self, states: Sequence[Sequence[Transformed]], index: int, wants: Wants, keep: list[Span]
-    ) -> list[Found]:
-        """What every member reads of one allele."""
-        return [
-            member.read([(own[index], wants)], keep=[keep])[0]
-            for member, own in zip(self._members, states, strict=True)
-        ]
+        self, states: Sequence[Sequence[Transformed]], asked: Sequence[tuple[int, Wants, list[Span]]]
+    ) -> Iterator[list[Found]]:
+        """What every member reads of alleles, given as index, spans that are read and that junctions need.
+
+        Two alleles at a time: spans of both are decoded together, and more would take much memory.
+        """
+        for first in range(0, len(asked), 2):
+            some = asked[first : first + 2]
+            keep = [spans for _, _, spans in some]
+            by_member = [
+                member.read([(own[index], wants) for index, wants, _ in some], keep=keep)
+                for member, own in zip(self._members, states, strict=True)
+            ]
+            for found in zip(*by_member, strict=True):
+                yield list(found)
 
     def _score_genes(
         self,
