@@ -11,13 +11,26 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, conv1d, softplus
 
 from megabase.files import Stamp, write_table
+from megabase.genes import prepare_genes
 from megabase.genome import Genome, prepare_genome
+from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.scoring.annotation import Annotation, GeneModel
 from megabase.sequence import one_hot
 from megabase.spec import OUTPUTS, REJECTED_COLUMNS, TRACK_OUTPUTS, OutputType
 from megabase.variants import ACCEPTED_SCHEMA, REJECTED_SCHEMA, Variant
 
 LENGTH = 40_000
+
+
+SMALLEST = {
+    "channels_1bp": 4, "channels_step": 2, "tower_blocks": 2, "attention_heads": 2, "query_channels": 4,
+    "value_channels": 4, "pair_channels": 4, "pair_heads": 2, "pair_query_channels": 4,
+    "pair_position_features": 8, "junction_hidden": 4, "max_sites": 8,
+}  # fmt: skip
+GTF = """chr1\tx\texon\t9001\t9300\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+chr1\tx\texon\t10501\t10700\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+chr1\tx\texon\t11801\t12000\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
+"""
 
 
 def make_genome(folder: Path) -> Genome:
@@ -105,6 +118,20 @@ class ToyPredictor:
             minus = signal[donor_m][:, None, 2:] + signal[acceptor_m][None, :, 2:]
             rows.append(softplus(torch.cat([plus, minus], -1)))
         return torch.stack(rows)
+
+
+def make_world(folder: Path) -> Genome:
+    """A genome, genes and an untrained network with every head in `folder`; returns the genome."""
+    genome = make_genome(folder)
+    (folder / "genes.gtf").write_text(GTF)
+    prepare_genes(folder / "genes.gtf", folder / "genome", folder / "genes")
+    tracks = ToyPredictor().tracks("toy")
+    torch.manual_seed(0)
+    model = AlphaGenome(Sizes.preset("tiny", {o: len(r) for o, r in tracks.items()}, **SMALLEST))
+    info = {"name": "student-seed0", "predictor": "alphagenome", "window": 2048, "organisms": ["toy"],
+            "tracks": {"toy": {o.value: r for o, r in tracks.items()}}}  # fmt: skip
+    save_model(folder / "model", model, info)
+    return genome
 
 
 def some_variants(genome: Genome) -> list[Variant]:

@@ -140,3 +140,16 @@ def test_counted_work_is_what_torch_multiplies(span) -> None:
         | {f"head {o}": span[1] - span[0] for o in outputs}
     )
     assert read_flop(sizes, window, work) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("bins", [[[0, 2], [1, 3]], [[0, 1, 2, 3]]])
+def test_counted_towers_are_what_torch_multiplies(bins) -> None:
+    """Also where the last block computes some tokens only."""
+    sizes, window = Sizes.preset("tiny", {"dnase": 3}), 8192
+    model = AlphaGenome(sizes).eval().requires_grad_(False)
+    chosen = torch.tensor(bins)
+    index = torch.zeros(len(chosen), dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        model.transform(torch.zeros(len(chosen), sizes.trunk, window // 128), index, chosen)
+    work = {"tower": len(chosen), "last block": chosen.numel() * 2048}
+    assert read_flop(sizes, window, work) == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -123,6 +123,22 @@ def test_coarser_decoders_too(codes, resolution) -> None:
 
 
 @torch.inference_mode()
+def test_the_last_block_of_the_tower_for_some_bins(model, whole) -> None:
+    """The tokens of these bins are those of the whole pass, the pair tensor too; the others are unknown."""
+    tokens, _, tower, pair, *_, organism = whole
+    bins = torch.tensor([[0, 2], [1, 3]])
+    found, same = model.transform(tokens, organism, bins)
+    _close(same, pair)
+    for row in range(2):
+        for b in range(4):
+            part = found[row, 16 * b : 16 * b + 16]
+            if b in bins[row]:
+                _close(part, tower[row, 16 * b : 16 * b + 16])
+            else:
+                assert bool(part.isnan().all())
+
+
+@torch.inference_mode()
 def test_heads_at_their_finest_resolution(model, whole) -> None:
     *_, kept, predictions, organism = whole
     some = {OutputType.DNASE: torch.tensor([1, 4]), OutputType.CHIP_TF: torch.tensor([0, 5])}

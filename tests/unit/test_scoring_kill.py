@@ -15,12 +15,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from scoring_stand_ins import ToyPredictor, make_genome, some_variants, write_rejected, write_variants
+from scoring_stand_ins import (
+    make_world,
+    some_variants,
+    write_rejected,
+    write_variants,
+)
 
 from megabase.files import read_json
-from megabase.genes import prepare_genes
-from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.predictors.base import load_predictor
+from megabase.scoring import chunks
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
 from megabase.scoring.store import merge_scores
@@ -30,20 +34,12 @@ from megabase.settings.section import section_json
 from megabase.spec import OutputType
 
 SETTINGS = ScoringSettings(window=2048, batch_size=2, together=1, bins=10)
-SMALLEST = {
-    "channels_1bp": 4, "channels_step": 2, "tower_blocks": 2, "attention_heads": 2, "query_channels": 4,
-    "value_channels": 4, "pair_channels": 4, "pair_heads": 2, "pair_query_channels": 4,
-    "pair_position_features": 8, "junction_hidden": 4, "max_sites": 8,
-}  # fmt: skip
-GTF = """chr1\tx\texon\t9001\t9300\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
-chr1\tx\texon\t10501\t10700\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
-chr1\tx\texon\t11801\t12000\t.\t+\t.\tgene_id "g1"; transcript_id "t1"; gene_biotype "protein_coding";
-"""
 RUN = """
 import sys
 from megabase.settings.scoring import ScoringSettings
 from megabase.settings.section import parse_settings
 from megabase.predictors.base import load_predictor
+from megabase.scoring import chunks
 from megabase.scoring.chunks import score_variants
 chunk, model, genome, genes, output, settings = sys.argv[1:]
 score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettings, settings))
@@ -72,15 +68,7 @@ merge_scores(chunks, rejected, None, model, output)
 def world(tmp_path_factory):
     """A genome, genes, an untrained network with every head, and a chunk of variants."""
     folder = tmp_path_factory.mktemp("kill")
-    genome = make_genome(folder)
-    (folder / "genes.gtf").write_text(GTF)
-    prepare_genes(folder / "genes.gtf", folder / "genome", folder / "genes")
-    tracks = ToyPredictor().tracks("toy")
-    torch.manual_seed(0)
-    model = AlphaGenome(Sizes.preset("tiny", {o: len(r) for o, r in tracks.items()}, **SMALLEST))
-    info = {"name": "student-seed0", "predictor": "alphagenome", "window": 2048, "organisms": ["toy"],
-            "tracks": {"toy": {o.value: r for o, r in tracks.items()}}}  # fmt: skip
-    save_model(folder / "model", model, info)
+    genome = make_world(folder)
     write_variants(some_variants(genome), folder / "variants.parquet")
     write_rejected(folder / "rejected.parquet")
     score_variants(*_arguments(folder, folder / "chunk"), SETTINGS)
@@ -159,6 +147,24 @@ def test_a_job_that_was_queued_again_waits_for_its_first_process(world, tmp_path
     said = [first.communicate()[1], second.communicate()[1]]
     assert (first.returncode, second.returncode) == (0, 0), said
     assert sum("another process has just made it" in text for text in said) == 1
+    assert _digests(chunk) == _digests(world / "chunk")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
+
+
+def test_a_full_disk_costs_nothing_that_is_done(world, tmp_path, monkeypatch):
+    chunk, write, written = tmp_path / "chunk", chunks.write_table, []
+
+    def write_three(*given):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(write(*given))
+
+    monkeypatch.setattr(chunks, "write_table", write_three)
+    with pytest.raises(OSError, match="No space left on device"):
+        score_variants(*_arguments(world, chunk), SETTINGS)
+    assert not chunk.exists() and len(list(tmp_path.glob(".parts-*/0*.parquet"))) == 3
+    monkeypatch.undo()
+    score_variants(*_arguments(world, chunk), SETTINGS)
     assert _digests(chunk) == _digests(world / "chunk")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chunk"]
 

@@ -15,6 +15,7 @@ from megabase.model import AlphaGenome, Sizes
 from megabase.predictors import alphagenome, encodings
 from megabase.predictors.alphagenome import AlphaGenomePredictor
 from megabase.predictors.ensemble import EnsemblePredictor
+from megabase.predictors.windows import decoded_spans
 from megabase.scoring.engine import Engine
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.sequence import one_hot
@@ -253,3 +254,55 @@ def test_bfloat16_reads_what_whole_passes_in_bfloat16_predict(genome) -> None:
     both = EnsemblePredictor("both", [predictor])
     both.set_precision("float32")
     assert predictor.dtype is torch.float32
+
+
+def test_skips_that_later_batches_read_are_made_with_the_tokens(predictor, genome) -> None:
+    """A batch is told what the ones after it will read of the blocks that it computes."""
+    tokens, near = WINDOW // 128, [[(12, 18)]]
+    first, second = ((Piece("chr1", start, start + WINDOW),) for start in (16_000, 16_128))
+    seen = []
+    for told in (False, True):
+        (member,) = predictor.windows(genome, "toy", window=WINDOW, limit=10**9)
+        if told:
+            member.encodings.expect([second], tokens, near)
+        member.encodings.tokens([first], tokens)
+        member.encodings.tokens([second], tokens, near)
+        seen.append(member.encodings.encoded)
+    assert seen[1] < seen[0]
+
+
+def test_decoded_spans_read_what_is_wanted_once_and_have_few_lengths() -> None:
+    rng = np.random.default_rng(7)
+    window, lengths = 131_072, set()
+    for _ in range(200):
+        starts = rng.integers(0, window - 1, 12)
+        wanted = [
+            [(int(a), int(min(a + rng.integers(1, 30_000 if a % 7 == 0 else 400), window))) for a in half]
+            for half in (starts[:6], starts[6:])
+        ]
+        read = np.zeros(window, int)
+        for (first, last), (a, b) in decoded_spans(wanted, window):
+            assert 0 <= first <= a < b <= last <= window and (first % 128, last % 128) == (0, 0)
+            read[a:b] += 1
+            lengths.add(last - first)
+        assert read.max() == 1 and all(read[a:b].all() for spans in wanted for a, b in spans)
+    assert lengths <= {*range(256, 1025, 256), *range(1536, 16_385, 512)}
+    assert decoded_spans([[(5, 300)]], 2048) == [((0, 512), (0, 384))]
+    assert decoded_spans([[(1900, 2048)]], 2048) == [((1792, 2048), (1792, 2048))]
+    assert decoded_spans([[(1600, 2048)]], 2048) == [((1536, 2048), (1536, 2048))]
+    assert decoded_spans([[(1700, 2048)]], 2048) == [((1536, 2048), (1664, 2048))]  # within the window
+
+
+def test_memory_is_taken_from_skips_first(predictor, genome) -> None:
+    """What the tower needs of a window costs little to keep, and much to compute again."""
+    tokens = WINDOW // 128
+    window = (Piece("chr1", 16_000, 16_000 + WINDOW),)
+    (member,) = predictor.windows(genome, "toy", window=WINDOW, limit=10**9)
+    member.encodings.tokens([window], tokens, [[(0, tokens)]])
+    (small,) = predictor.windows(genome, "toy", window=WINDOW, limit=member.encodings._bytes // 4)
+    small.encodings.tokens([window], tokens, [[(0, tokens)]])
+    before = small.encodings.encoded
+    small.encodings.tokens([window], tokens)
+    assert small.encodings.encoded == before  # the tokens are there
+    small.encodings.skips([(window, 0, tokens)], tokens)
+    assert small.encodings.encoded > before

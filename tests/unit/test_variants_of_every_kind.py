@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from scoring_stand_ins import ToyPredictor, make_genome
-from test_scoring_kill import GTF, SMALLEST
+from scoring_stand_ins import make_world
 
 from megabase.files import read_json, read_table
-from megabase.genes import prepare_genes
 from megabase.genome import Genome
 from megabase.haplotypes import list_haplotypes
-from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.report.variant_page import explain
 from megabase.scoring.chunks import score_variants
 from megabase.scoring.explain import explain_variant, read_explanation
@@ -24,7 +20,7 @@ from megabase.scoring.store import merge_scores
 from megabase.sequence import decode
 from megabase.settings.run import ReportSettings
 from megabase.settings.scoring import ScoringSettings
-from megabase.variants import Variant, split_variants
+from megabase.variants import Variant, read_variants, split_variants
 
 SCORERS = ["dnase", "rna_seq", "contact_maps", "splice_junctions"]
 SETTINGS = ScoringSettings(window=2048, batch_size=4, bins=10, scorers=SCORERS)
@@ -40,16 +36,7 @@ HEADER = """##fileformat=VCFv4.2
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Genome]:
     """A genome, genes and an untrained network."""
     folder = tmp_path_factory.mktemp("kinds")
-    genome = make_genome(folder)
-    (folder / "genes.gtf").write_text(GTF)
-    prepare_genes(folder / "genes.gtf", folder / "genome", folder / "genes")
-    tracks = ToyPredictor().tracks("toy")
-    torch.manual_seed(0)
-    model = AlphaGenome(Sizes.preset("tiny", {o: len(r) for o, r in tracks.items()}, **SMALLEST))
-    info = {"name": "student-seed0", "predictor": "alphagenome", "window": 2048, "organisms": ["toy"],
-            "tracks": {"toy": {o.value: r for o, r in tracks.items()}}}  # fmt: skip
-    save_model(folder / "model", model, info)
-    return folder, genome
+    return folder, make_world(folder)
 
 
 def line(genome: Genome, position: int, alt: str, info: str = ".", genotype: str = "0|1") -> str:
@@ -95,6 +82,10 @@ def test_structural_variants_go_all_the_way(world: tuple[Path, Genome], tmp_path
         assert Variant.parse(row["variant_id"]).alt == row["alt"]
         assert np.isfinite(row["raw"]).all()
     assert records(scores) == table.select("chrom", "position", "ref", "alt").rows()
+    again = pl.concat(
+        [accepted for accepted, _ in read_variants(scores / "summary.vcf.gz", genome, max_allele=1000)]
+    )
+    assert again["variant_id"].to_list() == table["variant_id"].to_list()  # a summary is a VCF like any other
     for region, wanted in (("chr1:10650-10660", 1), ("chr1:10595-10599", 3), ("chr1:10601-10700", 1)):
         found = query_scores(scores, region=region, scorer="dnase")["variant_id"].unique()
         assert len(found) == wanted, region  # of those that begin before it, the events that reach it
@@ -112,10 +103,15 @@ def test_structural_variants_go_all_the_way(world: tuple[Path, Genome], tmp_path
 
 
 def records(scores: Path) -> list[tuple]:
-    """Places and alleles of the summary, as cyvcf2 reads them."""
+    """Places and alleles of the summary, as cyvcf2 reads them, with the end of a structural variant."""
     from cyvcf2 import VCF
 
-    return [(v.CHROM, v.start, v.REF, v.ALT[0]) for v in VCF(str(scores / "summary.vcf.gz"))]
+    found = []
+    for v in VCF(str(scores / "summary.vcf.gz")):
+        (alt,), kind = v.ALT, v.INFO.get("SVTYPE")
+        assert (kind is None) == (alt.isalpha()) and (v.INFO.get("END") is None) == (alt[0] != "<")
+        found.append((v.CHROM, v.start, v.REF, f"<{kind}:END={v.INFO['END']}>" if alt[0] == "<" else alt))
+    return found
 
 
 def test_haplotypes_go_all_the_way(world: tuple[Path, Genome], tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "unit"), str(TESTS / "cluster")]  # an untrained model, and a folder to run in
+
 PARTS = ("Snakefile", "workflow", "config", "profiles", "resources", "envs", "docs", "Makefile", "README.md",
          "pyproject.toml", ".ci")  # fmt: skip
 Shell = Callable[..., subprocess.CompletedProcess[str]]

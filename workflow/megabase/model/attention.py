@@ -32,11 +32,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
     The soft cap applies to the logits after the bias; logits and softmax are float32.
     """
+    if not torch.is_grad_enabled():
+        return _attend_in_place(q, k, v, bias)
     logits = torch.einsum("bqhc,bkc->bhqk", q, k).float() / math.sqrt(q.shape[-1])
     blocks = logits.unflatten(-1, (-1, TOKENS_PER_BIN)).unflatten(2, (-1, TOKENS_PER_BIN))
     blocks = blocks + bias.float()[:, :, :, None, :, None]
     logits = SOFT_CAP * torch.tanh(blocks.flatten(-2).flatten(2, 3) / SOFT_CAP)
     return torch.einsum("bhqk,bkv->bqhv", logits.softmax(-1).to(v.dtype), v)
+
+
+def _attend_in_place(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """The same numbers with one copy of the logits, the largest tensor of a long window."""
+    logits = torch.einsum("bqhc,bkc->bhqk", q, k).float().contiguous()
+    logits.div_(math.sqrt(q.shape[-1]))
+    blocks = logits.unflatten(-1, (-1, TOKENS_PER_BIN)).unflatten(2, (-1, TOKENS_PER_BIN))
+    blocks.add_(bias.float()[:, :, :, None, :, None])
+    weights = logits.div_(SOFT_CAP).tanh_().mul_(SOFT_CAP).softmax(-1)
+    return torch.einsum("bhqk,bkv->bqhv", weights.to(v.dtype), v)
 
 
 @cache

@@ -116,7 +116,19 @@ class Encodings:
         self._tokens: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._skips: OrderedDict[Hashable, list[Tensor]] = OrderedDict()
         self._bytes = 0
+        self._expected: set[Hashable] = set()  # places whose skips will be asked for
         self.encoded = 0  # tokens that the encoder has seen, margins included
+
+    def expect(self, windows: Sequence[Pieces], length: int, near: Sequence[Sequence[Span]]) -> None:
+        """Tell by window the tokens whose skips will be asked for, so that they are made with the tokens.
+
+        What was told before is forgotten.
+        """
+        parts = (
+            part for pieces, soon in zip(windows, near, strict=True) for span in soon
+            for part in self._parts(pieces, span, length, [span])
+        )  # fmt: skip
+        self._expected = {part.key for part in parts if part.codes is None}
 
     def tokens(self, windows: Sequence[Pieces], length: int, near: Sequence[Sequence[Span]] = ()) -> Tensor:
         """All tokens [B, C, T] of windows of `length` tokens.
@@ -148,14 +160,14 @@ class Encodings:
             if first >= last:
                 continue
             own = (first - block.start, last - block.start)
-            skips = any(a < block.last and b > block.first for a, b in near)
+            skips = block.place in self._expected or any(a < block.last and b > block.first for a, b in near)
             if block.place:
                 yield Part(block.place, *own, skips)
                 continue
             low, high = block.seen(length)
             codes = codes_of(cut(pieces, low * TOKEN, high * TOKEN), self._genome)
             before, after = block.first - low, high - block.last
-            yield Part((codes.tobytes(), before, after), *own, True, codes, before, after)
+            yield Part((codes.tobytes(), before, after), *own, skips, codes, before, after)
 
     def _values(self, parts: Iterable[Iterable[Part]]) -> dict[Hashable, Encoded]:
         """What is kept under the keys of parts; what is not there yet is computed, many at once."""

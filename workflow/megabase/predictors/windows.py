@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 PER_BIN = PAIR // TOKEN
 GAP = 256  # decoding so many bases between two spans costs less than a second span
 LONGEST = 16_384  # bases decoded at once, of one allele or of several
-FINE, COARSE = (
-    512,
-    2048,
-)  # lengths of decoded spans are multiples of, up to and from COARSE: few shapes, large batches
+FINE, COARSE, SHORT = 256, 512, 1024  # decoded lengths are multiples of, up to SHORT and beyond: few shapes
 
 Wanted = Mapping[
     OutputType, Sequence[Span]
@@ -90,6 +87,11 @@ class Windows:
         self.work["encoder"] += codes.numel()
         self.work["skips"] += (codes.shape[1] - (before + after) * TOKEN) * len(codes) if skips else 0
         return encode_part(self._model, self._predictor.sequence(codes), before, after, skips=skips)
+
+    def expect(self, alleles: Sequence[Pieces], reads: Sequence[Sequence[Wanted]]) -> None:
+        """Tell what `read` will ask of alleles that `transform` will get in batches; arguments as there."""
+        near = [[s for want in wanted for s in self._decoded_tokens(want)] for wanted in reads]
+        self.encodings.expect(alleles, self._length, near)
 
     @torch.inference_mode()
     def transform(self, alleles: Sequence[Pieces], reads: Sequence[Sequence[Wanted]]) -> list[Transformed]:
@@ -269,7 +271,7 @@ def decoded_spans(wanted: Iterable[Sequence[Span]], window: int) -> list[tuple[S
     for start, end in merged(tokens, GAP):
         for first in range(start, end, LONGEST):
             last = min(first + LONGEST, end)
-            step = FINE if last - first <= COARSE else COARSE
+            step = FINE if last - first <= SHORT else COARSE
             length = min(-(-(last - first) // step) * step, window)
             left = min(first, window - length)
             found.append(((left, left + length), (first, last)))

@@ -85,6 +85,7 @@ class SparseScoring:
         states: list[list[Transformed]] = [[] for _ in self._members]
         near: list[list[Found]] = [[] for _ in self._members]
         for member, own, found in zip(self._members, states, near, strict=True):
+            member.expect(alleles, reads)
             for first in range(0, len(alleles), batch_size):
                 batch = slice(first, first + batch_size)
                 some = member.transform(alleles[batch], reads[batch])

@@ -2,8 +2,9 @@
 
 The largest effect is the one of the largest |quantile|, of the largest |raw| among equals or where nothing
 is calibrated. Positions become 1-based here. Written chunk by chunk, so the variants must come in genome
-order. The active scorers say where an element is active, not what a variant does: left out. Characters
-that VCF reserves are percent-encoded (VCF 4.3, 1.2), spaces too, since VCF 4.2 forbids them.
+order. Structural variants are written as VCF does, `<DEL>` with its END. The active scorers say where an
+element is active, not what a variant does: left out. Characters that VCF reserves are percent-encoded
+(VCF 4.3, 1.2), spaces too, since VCF 4.2 forbids them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ _EFFECT_SCHEMA = {
 LINES = 20_000  # records of the VCF whose text is in memory at a time
 _TBI_BASES = 1 << 29  # no contig of a .tbi index may be longer; a .csi index takes any
 _RESERVED = re.compile(r"[%:;=,\s]")
+_SPAN = r"^<(\w+):END=(\d+)>$"  # `megabase.structural`
+_STRUCTURAL = (
+    '##ALT=<ID=DEL,Description="Deletion of the bases POS + 1 to END">',
+    '##ALT=<ID=DUP,Description="Tandem duplication of the bases POS + 1 to END">',
+    '##ALT=<ID=INV,Description="Inversion of the bases POS + 1 to END">',
+    '##ALT=<ID=HAP,Description="All alleles of a haplotype in POS to END">',
+    '##INFO=<ID=END,Number=1,Type=Integer,Description="Last base of a structural variant">',
+    '##INFO=<ID=SVTYPE,Number=1,Type=String,Description="Type of structural variant">',
+)
 
 
 def is_effect(scorer: Mapping) -> bool:
@@ -166,6 +176,7 @@ class SummaryWriter:
         lines += [f"##{key}={value}" for key, value in about.items()]
         lines += ['##FILTER=<ID=PASS,Description="All filters passed">']
         lines += [f"##contig=<ID={name},length={length}>" for name, length in self._contigs.items()]
+        lines += _STRUCTURAL
         for scorer in self.scorers:
             name = scorer["name"]
             field, what = info_name(name), f"largest effect by {name}"
@@ -213,16 +224,24 @@ def _number(column: str) -> pl.Expr:
 
 def _records(variants: pl.DataFrame, info: Sequence[pl.DataFrame]) -> bytes:
     """Lines of a VCF: variants, and the INFO fields of each scorer, null where it has none."""
+    alt = pl.col("alt")
     lines = variants.select(
-        "chrom", pl.col("position") + 1, pl.col("source_id").fill_null("."), "ref", "alt",
-        pl.lit(".").alias("quality"), pl.lit("PASS").alias("filter"), pl.lit(".").alias("none"),
+        "chrom", pl.col("position") + 1, pl.col("source_id").fill_null("."), "ref",
+        alt.str.replace(_SPAN, "<$1>"), pl.lit(".").alias("quality"), pl.lit("PASS").alias("filter"),
     )  # fmt: skip
-    if info:
-        joined = pl.concat(info, how="horizontal").select(
-            pl.concat_str(pl.all(), separator=";", ignore_nulls=True).alias("info")
-        )
-        filled = pl.when(pl.col("info") == "").then("none").otherwise("info").alias("none")
-        lines = pl.concat([lines, joined], how="horizontal").with_columns(filled).drop("info")
+    span = alt.str.extract_groups(_SPAN).struct
+    event = variants.select(
+        pl.when(alt.str.contains(_SPAN))
+        .then(pl.concat_str(pl.lit("END="), span.field("2"), pl.lit(";SVTYPE="), span.field("1")))
+        .when(alt.str.contains(r"[\[\].]"))
+        .then(pl.lit("SVTYPE=BND"))
+        .alias("event")
+    )
+    joined = pl.concat([event, *info], how="horizontal").select(
+        pl.concat_str(pl.all(), separator=";", ignore_nulls=True).alias("info")
+    )
+    filled = pl.when(pl.col("info") == "").then(pl.lit(".")).otherwise("info").alias("info")
+    lines = pl.concat([lines, joined.select(filled)], how="horizontal")
     text = BytesIO()
     lines.write_csv(text, separator="\t", include_header=False, quote_style="never")
     return text.getvalue()
