@@ -36,7 +36,8 @@ BESIDE_RULES = {
 
 def _body(command: str) -> ast.FunctionDef:
     """The function of a command, in the modules of the command line."""
-    files = [ROOT / "workflow" / "megabase" / name for name in ("cli.py", "commands.py")]
+    package = ROOT / "workflow" / "megabase"
+    files = [*(package / "cli").glob("*.py"), package / "commands.py"]
     nodes = [node for file in files for node in ast.parse(file.read_text()).body]
     name = command.replace("-", "_")
     return next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name)

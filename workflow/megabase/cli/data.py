@@ -1,0 +1,177 @@
+"""Commands from raw data to training shards, one a rule.
+
+A stage's module is imported inside its command, so that `megabase --help` starts fast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megabase import logs
+from megabase.options import (
+    Blacklist,
+    GenomeFolder,
+    Manifest,
+    Output,
+    Paths,
+    Regions,
+    Seed,
+    Settings,
+    TracksManifest,
+    begin,
+    folder_of,
+    optional,
+    rows_of,
+    tracks_of,
+)
+from megabase.settings.data import FoldSettings, GenomeSettings, ShardSettings, TrackSettings
+
+
+def simulate_demo(output: Output, seed: Seed = 0) -> None:
+    """Write the files of the demo portal: two synthetic species with known truth."""
+    from megabase.simulate import demo
+
+    logs.start("simulate-demo", seed=seed)
+    demo.simulate_demo(output, seed)
+
+
+def fetch_source(
+    url: Annotated[str, typer.Argument(help="http(s)://..., file:... or a path")],
+    output: Output,
+    md5: Annotated[str, typer.Option(help="MD5 that the file must have; empty: not known")] = "",
+    size: Annotated[str, typer.Option(help="bytes that the file must have; empty: not known")] = "",
+) -> None:
+    """Fetch one file of the release, resume where a transfer broke off, and verify it."""
+    from megabase.sources import download
+
+    logs.start("fetch-source")
+    download.fetch_source(url, output, md5=md5 or None, size=int(size) if size else None)
+
+
+def prepare_genome(
+    fasta: Annotated[Path, typer.Argument(help="FASTA, plain or gzip")],
+    output: Output,
+    name: Annotated[str, typer.Option(help="name of the genome")],
+    settings: Settings,
+) -> None:
+    """Write the sequence store of a genome."""
+    from megabase import genome
+
+    given = begin("prepare-genome", GenomeSettings, settings)
+    genome.prepare_genome(
+        fasta, output, organism=given.organism, name=name, aliases=given.aliases, config_hash=given.hash()
+    )
+
+
+def prepare_genes(
+    gtf: Annotated[Path, typer.Argument(help="GTF of Ensembl or GENCODE, plain or gzip")],
+    genome: GenomeFolder,
+    output: Output,
+) -> None:
+    """Write the gene, transcript and exon tables of a genome."""
+    from megabase import genes
+
+    logs.start("prepare-genes")
+    genes.prepare_genes(gtf, folder_of(genome), output)
+
+
+def normalize_track(
+    inputs: Paths,
+    manifest: Manifest,
+    genome: GenomeFolder,
+    output: Output,
+    regions: Regions = "",
+    blacklist: Blacklist = "",
+    settings: Settings = "",
+) -> None:
+    """Normalize the replicates and strands of one group of signal files into bigWigs."""
+    from megabase.tracks import coverage
+
+    given = begin("normalize-track", TrackSettings, settings)
+    coverage.normalize_track(
+        rows_of(inputs, manifest), inputs, folder_of(genome), output, given, optional(regions),
+        optional(blacklist),
+    )  # fmt: skip
+
+
+def normalize_contacts(
+    inputs: Paths, manifest: Manifest, genome: GenomeFolder, output: Output, settings: Settings = ""
+) -> None:
+    """Normalize a contact map into log(observed / expected)."""
+    from megabase.tracks import contacts
+
+    given = begin("normalize-contacts", TrackSettings, settings)
+    contacts.normalize_contacts(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
+
+
+def normalize_splicing(
+    inputs: Paths, manifest: Manifest, genome: GenomeFolder, output: Output, settings: Settings = ""
+) -> None:
+    """Turn an organism's splice tables into sites, usage and junction counts."""
+    from megabase.tracks import splicing
+
+    given = begin("normalize-splicing", TrackSettings, settings)
+    splicing.normalize_splicing(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
+
+
+def list_tracks(
+    tracks: Paths,
+    organism: Annotated[str, typer.Option(help="organism of the tracks")],
+    output: Output,
+    manifest: TracksManifest = "",
+) -> None:
+    """Write the track table of an organism: every channel, in channel order."""
+    from megabase.tracks import table
+
+    logs.start("list-tracks")
+    found = tracks_of(tracks, manifest)
+    table.list_tracks([path / "track.json" if path.is_dir() else path for path in found], organism, output)
+
+
+def assign_folds(
+    genomes: Paths,
+    output: Output,
+    settings: Settings,
+    splits: Annotated[
+        list[Path] | None, typer.Option(help="BED of published folds, repeated: one a genome, in their order")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Deal the windows of every organism to folds."""
+    from megabase import folds
+
+    given = begin("assign-folds", FoldSettings, settings, seed)
+    folders = [folder_of(path) for path in genomes]
+    folds.assign_folds(folders, output, given, splits=splits or [], seed=seed)
+
+
+def write_shards(
+    tracks: Paths,
+    table: Annotated[Path, typer.Option(help="track table made by list-tracks")],
+    genome: GenomeFolder,
+    output: Output,
+    manifest: TracksManifest = "",
+    settings: Settings = "",
+) -> None:
+    """Write the training store of an organism."""
+    from megabase.shards import writer
+
+    given = begin("write-shards", ShardSettings, settings)
+    writer.write_shards(table, tracks_of(tracks, manifest), folder_of(genome), output, given)
+
+
+COMMANDS = (
+    simulate_demo,
+    fetch_source,
+    prepare_genome,
+    prepare_genes,
+    normalize_track,
+    normalize_contacts,
+    normalize_splicing,
+    list_tracks,
+    assign_folds,
+    write_shards,
+)
