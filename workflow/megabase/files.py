@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from megabase import __version__
+from megabase.logs import LOGGER
 
 if TYPE_CHECKING:
     import polars as pl
@@ -115,9 +116,7 @@ def sole_writer(path: str | Path) -> Iterator[bool]:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield waited
     finally:
-        lock.unlink(
-            missing_ok=True
-        )  # while it is held: who waits for it sees that it is gone, and takes a new one
+        lock.unlink(missing_ok=True)  # while it is held: who waits sees that it is gone, and takes a new one
         os.close(handle)
 
 
@@ -130,6 +129,7 @@ def _locked(lock: Path) -> tuple[int, bool]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited = True
+            LOGGER.info("%s: another process makes it; waiting", lock.with_name(lock.name[len(".lock-") :]))
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # no locks on this file system
             return handle, waited
