@@ -166,10 +166,12 @@ def test_whatever_breaks_the_scores_are_the_same(
     (name,) = set(re.findall(r"SLURM run ID: (\S+)", first.text()))
     cluster.ask("scancel", f"--name={name}")
     wait_for(lambda: not cluster.ask("squeue", "--noheader", f"--name={name}"), "its jobs are gone")
-    done = first.text().count("Finished jobid")  # others may have finished unseen, and are made again
+    # What the driver saw end, stays; what ended unseen may have told the workflow itself, or is made again.
+    seen, there = first.text().count("Finished jobid"), first.finished()
     scoring_run.run(folder, scoring_run.command("--unlock"), cluster.environment)
     text = scoring_run.run(folder, scoring_run.command(*OPTIONS), cluster.environment)
-    assert len(re.findall(r"^rule score_variants:", text, re.M)) == CHUNKS - done  # what was done, stays
+    again = len(re.findall(r"^rule score_variants:", text, re.M))
+    assert CHUNKS - max(seen, there) <= again <= CHUNKS - seen
     check_same(folder, local)
 
 

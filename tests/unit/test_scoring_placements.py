@@ -58,7 +58,7 @@ def test_a_local_model_minds_no_placement(tmp_path, monkeypatch) -> None:
         placements, "open_scoring", lambda *_: (ToyPredictor(), genome, make_annotation(), scorers)
     )
     (tmp_path / "model.json").write_text("{}")
-    settings = ScoringSettings(window=4096, tile=1024, compare=5)
+    settings = ScoringSettings(window=4096, compare=5)  # the tile of long windows is shortened
     placements.compare_placements(
         [chunk], tmp_path, tmp_path / "genome", None, tmp_path / "out.tsv", settings
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from megabase.settings.scoring import ScoringSettings
 
 KIND = "placements"
+TILES = 8  # of a window at least: a variant then has 7/16 of it on either side
 SCHEMA = {
     "scorer": pl.String, "first": pl.String, "second": pl.String, "variants": pl.Int64, "scores": pl.Int64,
     "pearson": pl.Float64, "spearman": pl.Float64, "difference": pl.Float64, "size": pl.Float64,
@@ -49,6 +50,7 @@ def compare_placements(
     chunks: tables of `split_variants`, of which variants are taken evenly. A row a scorer and pair of
     placements: how many variants and scores (rows times tracks) were compared, the correlation of the two,
     the median absolute difference and the median absolute score. Correlations that are not defined are null.
+    Tiles are those of the settings, in a short window an eighth of it.
     """
     table = pl.concat([read_variant_table(chunk) for chunk in chunks])
     places = np.unique(np.linspace(0, table.height - 1, settings.compare).round().astype(int))
@@ -58,9 +60,10 @@ def compare_placements(
         opened = open_scoring(
             chunks[0], table, model_dir, genome_folder, genes_folder, settings, None, polya_sites, device
         )
+        tile = min(settings.tile, settings.window // TILES)
         for placement in PLACEMENTS:
             LOGGER.info("score %d variants in windows that are %s", table.height, placement)
-            placed = settings.model_copy(update={"placement": placement})
+            placed = settings.model_copy(update={"placement": placement, "tile": tile})
             found[placement] = make_engine(*opened, placed, haplotypes).score(as_variants(table))
     rows = [row for pair in combinations(found, 2) for row in compared(found, *pair)]
     inputs = input_hashes(chunks[0], model_dir, genome_folder, genes_folder, polya_sites, haplotypes)
