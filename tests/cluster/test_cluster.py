@@ -102,7 +102,7 @@ class Driver:
 
     def finished(self) -> int:
         """Chunks that are done."""
-        return len(list((self.folder / "results/chunks/mine/untrained").glob("[0-9]*-of-*")))
+        return len(list((self.folder / "results/chunks/mine/untrained").glob("[0-9]*-of-*/chunk.json")))
 
 
 def running(cluster: Cluster) -> dict[str, str]:
@@ -166,12 +166,13 @@ def test_whatever_breaks_the_scores_are_the_same(
     (name,) = set(re.findall(r"SLURM run ID: (\S+)", first.text()))
     cluster.ask("scancel", f"--name={name}")
     wait_for(lambda: not cluster.ask("squeue", "--noheader", f"--name={name}"), "its jobs are gone")
-    # What the driver saw end, stays; what ended unseen may have told the workflow itself, or is made again.
+    # What the driver saw end, stays, but for one chunk at most whose first process died late and took it
+    # along; what ended unseen may have told the workflow itself, or is made again.
     seen, there = first.text().count("Finished jobid"), first.finished()
     scoring_run.run(folder, scoring_run.command("--unlock"), cluster.environment)
     text = scoring_run.run(folder, scoring_run.command(*OPTIONS), cluster.environment)
     again = len(re.findall(r"^rule score_variants:", text, re.M))
-    assert CHUNKS - max(seen, there) <= again <= CHUNKS - seen
+    assert CHUNKS - max(seen, there) <= again <= CHUNKS - seen + 1
     check_same(folder, local)
 
 

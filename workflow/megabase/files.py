@@ -81,22 +81,28 @@ def hash_inputs(paths: Iterable[str | Path]) -> dict[str, str]:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (file or folder) and rename it into place when the block ends.
 
-    An error or a kill leaves `path` as it was; the temporary name is removed on error. The suffix of
-    `path` is kept, because some writers choose their format by it.
+    An error or a kill leaves `path` as it was or, for a folder that replaces another, absent, but never in
+    part; temporary names are removed on error. The suffix of `path` is kept, because some writers choose
+    their format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary, former = _temporary_name(path), _temporary_name(path)
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
+            os.replace(path, former)  # removing it where it is would leave half of it to a reader, if killed
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        for left in (temporary, former):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
 
 
 @contextmanager

@@ -164,8 +164,9 @@ class Plan:
         return hash_json([self.sheet.row_at(path) for path in input.files])
 
     def track_folders(self, wildcards: Any) -> list[str]:
-        """Folders of an organism's normalized tracks of every kind."""
-        return self.sheet.track_folders(wildcards.organism, "<results>/tracks")
+        """What describes each of an organism's normalized tracks, of every kind."""
+        folders = self.sheet.track_folders(wildcards.organism, "<results>/tracks")
+        return [f"{folder}/track.json" for folder in folders]
 
     def split_files(self, wildcards: Any) -> list[str]:
         """BEDs of published folds, where the config asks for them."""
@@ -414,12 +415,12 @@ def stores_folder(wildcards: Any, input: Any) -> str:
 
 def chunks_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds all chunks of a job: a command line cannot hold thousands of them."""
-    return str(Path(input.chunks[0]).parent)
+    return str(Path(input.chunks[0]).parents[1])
 
 
 def uncertainty_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds the chunks of the ensemble whose spread is joined; empty: there is none."""
-    return str(Path(input.uncertainty[0]).parent) if input.uncertainty else ""
+    return str(Path(input.uncertainty[0]).parents[1]) if input.uncertainty else ""
 
 
 def files_folder(wildcards: Any, output: Any) -> str:

@@ -63,7 +63,8 @@ rule score_variants:
         polya_sites=plan.polya_sites,
         haplotypes=plan.variant_haplotypes,
     output:
-        scores=directory("<results>/chunks/{variants}/{model}/{scatteritem}"),
+        # Not the folder: this is written last, and no kill removes half of a file.
+        info="<results>/chunks/{variants}/{model}/{scatteritem}/chunk.json",
     log:
         "<logs>/score_variants/{variants}/{model}/{scatteritem}.log",
     priority: SCORING_PRIORITY
@@ -74,11 +75,12 @@ rule score_variants:
         mem="8GB",
         runtime="12h",
     params:
+        folder=subpath(output.info, parent=True),
         settings=plan.scoring_settings,
     shell:
         "megabase score-variants {input.variants:q} --model {input.model:q} --genome {input.genome:q} "
         "--genes={input.genes:q} --polya-sites={input.polya_sites:q} --haplotypes={input.haplotypes:q} "
-        "--settings {params.settings:q} -o {output.scores:q} &> {log:q}"
+        "--settings {params.settings:q} -o {params.folder:q} &> {log:q}"
 
 
 rule compare_placements:
@@ -132,7 +134,7 @@ rule calibrate_scores:
 
 rule merge_scores:
     input:
-        chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}"),
+        chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}/chunk.json"),
         rejected="<results>/variants/{variants}/rejected.parquet",
         split="<results>/variants/{variants}/split.json",
         calibration="<results>/models/{model}/calibration.json",

@@ -1,4 +1,5 @@
 # Raw signal -> normalized tracks, one folder a group of replicates, and the table of all channels.
+# A rule's output is the file of a folder that is written last: no kill removes half of a file.
 
 
 rule normalize_track:
@@ -8,7 +9,7 @@ rule normalize_track:
         regions=plan.genome_regions,
         blacklist=plan.genome_blacklist,
     output:
-        track=directory("<results>/tracks/{organism}/{output_type}/{group}"),
+        info="<results>/tracks/{organism}/{output_type}/{group}/track.json",
     log:
         "<logs>/normalize_track/{organism}/{output_type}/{group}.log",
     wildcard_constraints:
@@ -19,13 +20,14 @@ rule normalize_track:
         mem="8GB",
         runtime="4h",
     params:
+        folder=subpath(output.info, parent=True),
         manifest=plan.manifest,
         rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-track {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
         "--regions={input.regions:q} --blacklist={input.blacklist:q} --settings {params.settings:q} "
-        "-o {output.track:q} &> {log:q}"
+        "-o {params.folder:q} &> {log:q}"
 
 
 rule normalize_contacts:
@@ -33,7 +35,7 @@ rule normalize_contacts:
         files=plan.contact_files,
         genome="<results>/genome/{organism}/sequence.json",
     output:
-        track=directory("<results>/tracks/{organism}/contact_maps/{group}"),
+        info="<results>/tracks/{organism}/contact_maps/{group}/track.json",
     log:
         "<logs>/normalize_contacts/{organism}/{group}.log",
     conda:
@@ -42,12 +44,13 @@ rule normalize_contacts:
         mem="16GB",
         runtime="12h",
     params:
+        folder=subpath(output.info, parent=True),
         manifest=plan.manifest,
         rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-contacts {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
-        "--settings {params.settings:q} -o {output.track:q} &> {log:q}"
+        "--settings {params.settings:q} -o {params.folder:q} &> {log:q}"
 
 
 rule normalize_splicing:
@@ -55,7 +58,7 @@ rule normalize_splicing:
         files=plan.splicing_files,
         genome="<results>/genome/{organism}/sequence.json",
     output:
-        track=directory("<results>/tracks/{organism}/splicing"),
+        info="<results>/tracks/{organism}/splicing/track.json",
     log:
         "<logs>/normalize_splicing/{organism}.log",
     conda:
@@ -64,12 +67,13 @@ rule normalize_splicing:
         mem="8GB",
         runtime="4h",
     params:
+        folder=subpath(output.info, parent=True),
         manifest=plan.manifest,
         rows=plan.rows_hash,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-splicing {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
-        "--settings {params.settings:q} -o {output.track:q} &> {log:q}"
+        "--settings {params.settings:q} -o {params.folder:q} &> {log:q}"
 
 
 rule list_tracks:

@@ -133,7 +133,7 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
     from megabase.scoring import calibration
 
     given = begin("calibrate-scores", ScoringSettings, settings, seed)
-    calibration.calibrate_scores(chunks, output, given, seed=seed)
+    calibration.calibrate_scores([folder_of(chunk) for chunk in chunks], output, given, seed=seed)
 
 
 def merge_scores(
