@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +25,11 @@ from megabase.packing import Packing
 from megabase.scoring import parts, summary
 from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import score_chunk
+from megabase.scoring.composite import COMPOSITE
 from megabase.scoring.engine import Engine
 from megabase.scoring.keys import raw_matrix
 from megabase.scoring.query import Wanted, query, query_scores
-from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
+from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.scoring.summary import SummaryWriter, escape
 from megabase.settings.scoring import ChunkSettings, ScoringSettings
@@ -377,3 +380,21 @@ def test_tracks_tell_how_well_their_biosample_was_represented(world):
     assert rows["representation"].to_list() == pytest.approx(dnase["representation"].to_list())
     sites = tracks.filter(pl.col("scorer") == "splice_sites")
     assert sites["representation"].is_null().all()  # site classes are of no biosample
+
+
+def test_threads_do_not_change_the_bytes(world, tmp_path, monkeypatch):
+    """Scorers of a chunk are merged side by side; the files are those of one after the other."""
+    for threads in ("1", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        world.merge(tmp_path / threads)
+    files = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*") if p.is_file())
+    assert len(files) > 10
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "5" / file).read_bytes(), file
+
+
+def test_a_merge_imports_nothing_slow():
+    """No torch: it takes longer to import than a small set takes to merge."""
+    code = "import sys, megabase.cli, megabase.scoring.store; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "polars" in loaded and not {"torch", "scipy", "pandas"} & set(loaded)

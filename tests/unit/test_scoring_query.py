@@ -41,7 +41,7 @@ def store(tmp_path_factory) -> Path:
         far = keys.with_columns(gene_id=pl.lit("far"), gene_name=nobody[1], strand=pl.lit("-"))
         tables = {"dnase": keys.with_columns(nobody)}
         tables["rna_seq"] = pl.concat([near, far]).sort("position", maintain_order=True)
-        index.add_genes(tables["rna_seq"])
+        index.add_genes([places.gene_spans(tables["rna_seq"])])
         for name, width in (("dnase", 3), ("rna_seq", 2)):
             raw = rng.normal(size=(tables[name].height, width)).astype(np.float32)
             table = tables[name].with_columns(matrix_column("raw", raw, width),
@@ -189,7 +189,7 @@ def test_a_query_imports_nothing_slow():
     """No torch, no scipy: they take seconds to import, a query less than one."""
     code = "import sys, megabase.cli, megabase.scoring.query; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert "polars" in loaded and not {"torch", "scipy", "pandas", "pysam", "cyvcf2"} & set(loaded)
+    assert "polars" in loaded and not {"torch", "scipy", "pandas", "pydantic", "pysam"} & set(loaded)
 
 
 def test_row_groups_are_skipped_by_position(store, monkeypatch, tmp_path):

@@ -25,10 +25,11 @@ from megabase.files import FileError, Stamp, read_json, read_table, read_tsv
 from megabase.scoring import chunks as chunk_module
 from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import score_chunk
+from megabase.scoring.composite import COMPOSITE
 from megabase.scoring.engine import Engine
 from megabase.scoring.keys import raw_matrix
 from megabase.scoring.query import Wanted, empty_tidy, query, query_scores
-from megabase.scoring.scorers import COMPOSITE, RECOMMENDED, parse_scorer
+from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.settings.scoring import ScoringSettings
 from megabase.variants import Variant

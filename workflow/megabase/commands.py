@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from megabase import logs
+from megabase import settings as sections
 from megabase.options import (
     Device,
     GenesFolder,
@@ -26,8 +27,6 @@ from megabase.options import (
     optional,
     prepared_device,
 )
-from megabase.settings.scoring import ScoringSettings
-from megabase.settings.section import parse_settings
 
 
 def list_sources(
@@ -145,8 +144,9 @@ def mutagenize(
 
     logs.start("mutagenize")
     command.mutagenize(
-        folder_of(model), folder_of(genome), output, parse_settings(ScoringSettings, scoring), scorer=scorer,
-        region=region or None, variant=variant or None, width=width, tracks=track or (), gene=gene or None,
+        folder_of(model), folder_of(genome), output,
+        sections.parse_settings(sections.ScoringSettings, scoring), scorer=scorer, region=region or None,
+        variant=variant or None, width=width, tracks=track or (), gene=gene or None,
         genes_folder=optional(genes), polya_sites=optional(polya_sites), device=prepared_device(device),
     )  # fmt: skip
 
@@ -215,9 +215,9 @@ def document_config(
     document.document_config(output)
 
 
-def _scoring(text: str) -> ScoringSettings | None:
+def _scoring(text: str) -> sections.ScoringSettings | None:
     """Scoring settings given, or none."""
-    return parse_settings(ScoringSettings, text) if text else None
+    return sections.parse_settings(sections.ScoringSettings, text) if text else None
 
 
 def _split(values: Iterable[str] | None) -> list[str] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from megabase import logs, memory
-from megabase.settings.section import S, parse_settings
+
+if TYPE_CHECKING:
+    from megabase.settings.section import S
 
 Paths = Annotated[list[Path], typer.Argument(help="input files or folders")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file or folder to write")]
@@ -43,6 +45,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; default: cuda
 
 def begin(command: str, section: type[S], settings: str, seed: int | None = None) -> S:
     """The settings of a command, after the header line of its log; FileError if they cannot be used."""
+    from megabase.settings.section import parse_settings
+
     given = parse_settings(section, settings)
     logs.start(command, seed=seed, config_hash=given.hash())
     return given

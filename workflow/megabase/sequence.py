@@ -19,7 +19,7 @@ Codes = TypeVar("Codes", np.ndarray, "Tensor")
 _ENCODE = np.full(256, UNKNOWN_BASE, dtype=np.uint8)
 for _code, _base in enumerate(ALPHABET):
     _ENCODE[ord(_base)] = _ENCODE[ord(_base.lower())] = _code
-_DECODE = np.frombuffer((ALPHABET + "N").encode(), dtype=np.uint8)
+_DECODE = (ALPHABET + "N").encode().ljust(256, b"N")
 _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN_BASE], dtype=np.uint8)
 
 
@@ -31,7 +31,7 @@ def encode(text: str | bytes) -> np.ndarray:
 
 def decode(codes: np.ndarray) -> str:
     """Sequence of codes uint8 [S], upper case, N for 4."""
-    return _DECODE[codes].tobytes().decode("ascii")
+    return np.asarray(codes, np.uint8).tobytes().translate(_DECODE).decode("ascii")
 
 
 def reverse_complement(codes: Codes) -> Codes:

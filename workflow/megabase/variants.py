@@ -163,11 +163,11 @@ def read_variants(
                 problem = check_variant(variant, genome, max_allele, window, known_contig=known)
             except Rejected as rejection:
                 problem = rejection.reason, str(rejection)
-            if problem is None and variant.variant_id in seen:
-                problem = "duplicate", f"{variant.variant_id} was read before"
+            if problem is None and (name := variant.variant_id) in seen:
+                problem = "duplicate", f"{name} was read before"
             if problem is None:
-                seen.add(variant.variant_id)
-                accepted.append((variant.variant_id, variant.chrom, position, variant.ref, variant.alt,
+                seen.add(name)
+                accepted.append((name, variant.chrom, position, variant.ref, variant.alt,
                                  record.ID, number, allele))  # fmt: skip
             else:
                 rejected.append((number, chrom, position, record.ID, record.REF, given, *problem))

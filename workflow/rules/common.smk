@@ -61,7 +61,9 @@ wildcard_constraints:
 def background_chunks(wildcards):
     """Raw scores of the variants that calibrate a model's quantiles."""
     name = settings.scoring.background
-    return gather.variants(f"<results>/chunks/{name}/{wildcards.model}/{{scatteritem}}/chunk.json")
+    return gather.variants(
+        f"<results>/chunks/{name}/{wildcards.model}/{{scatteritem}}/chunk.json"
+    )
 
 
 def uncertainty_chunks(wildcards):
@@ -69,4 +71,6 @@ def uncertainty_chunks(wildcards):
     model, name = plan.uncertainty_model(wildcards), wildcards.variants
     if model is None:
         return []
-    return gather.variants(f"<results>/chunks/{name}/{model}/{{scatteritem}}/chunk.json")
+    return gather.variants(
+        f"<results>/chunks/{name}/{model}/{{scatteritem}}/chunk.json"
+    )

@@ -134,7 +134,9 @@ rule calibrate_scores:
 
 rule merge_scores:
     input:
-        chunks=gather.variants("<results>/chunks/{{variants}}/{{model}}/{scatteritem}/chunk.json"),
+        chunks=gather.variants(
+            "<results>/chunks/{{variants}}/{{model}}/{scatteritem}/chunk.json"
+        ),
         rejected="<results>/variants/{variants}/rejected.parquet",
         split="<results>/variants/{variants}/split.json",
         calibration="<results>/models/{model}/calibration.json",
@@ -147,6 +149,7 @@ rule merge_scores:
     priority: SCORING_PRIORITY
     conda:
         "../../envs/cpu.yaml"
+    threads: 2
     resources:
         mem="16GB",
         runtime="4h",

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from megabase import logs
+from megabase import settings as sections
 from megabase.options import (
     Blacklist,
     GenomeFolder,
@@ -27,7 +28,6 @@ from megabase.options import (
     rows_of,
     tracks_of,
 )
-from megabase.settings.data import FoldSettings, GenomeSettings, ShardSettings, TrackSettings
 
 
 def simulate_demo(output: Output, seed: Seed = 0) -> None:
@@ -60,7 +60,7 @@ def prepare_genome(
     """Write the sequence store of a genome."""
     from megabase import genome
 
-    given = begin("prepare-genome", GenomeSettings, settings)
+    given = begin("prepare-genome", sections.GenomeSettings, settings)
     genome.prepare_genome(
         fasta, output, organism=given.organism, name=name, aliases=given.aliases, config_hash=given.hash()
     )
@@ -90,7 +90,7 @@ def normalize_track(
     """Normalize the replicates and strands of one group of signal files into bigWigs."""
     from megabase.tracks import coverage
 
-    given = begin("normalize-track", TrackSettings, settings)
+    given = begin("normalize-track", sections.TrackSettings, settings)
     coverage.normalize_track(
         rows_of(inputs, manifest), inputs, folder_of(genome), output, given, optional(regions),
         optional(blacklist),
@@ -103,7 +103,7 @@ def normalize_contacts(
     """Normalize a contact map into log(observed / expected)."""
     from megabase.tracks import contacts
 
-    given = begin("normalize-contacts", TrackSettings, settings)
+    given = begin("normalize-contacts", sections.TrackSettings, settings)
     contacts.normalize_contacts(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -113,7 +113,7 @@ def normalize_splicing(
     """Turn an organism's splice tables into sites, usage and junction counts."""
     from megabase.tracks import splicing
 
-    given = begin("normalize-splicing", TrackSettings, settings)
+    given = begin("normalize-splicing", sections.TrackSettings, settings)
     splicing.normalize_splicing(rows_of(inputs, manifest), inputs, folder_of(genome), output, given)
 
 
@@ -143,7 +143,7 @@ def assign_folds(
     """Deal the windows of every organism to folds."""
     from megabase import folds
 
-    given = begin("assign-folds", FoldSettings, settings, seed)
+    given = begin("assign-folds", sections.FoldSettings, settings, seed)
     folders = [folder_of(path) for path in genomes]
     folds.assign_folds(folders, output, given, splits=splits or [], seed=seed)
 
@@ -159,7 +159,7 @@ def write_shards(
     """Write the training store of an organism."""
     from megabase.shards import writer
 
-    given = begin("write-shards", ShardSettings, settings)
+    given = begin("write-shards", sections.ShardSettings, settings)
     writer.write_shards(table, tracks_of(tracks, manifest), folder_of(genome), output, given)
 
 

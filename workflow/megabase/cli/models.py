@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from megabase import logs
+from megabase import settings as sections
 from megabase.options import (
     Device,
     Folds,
@@ -31,15 +32,6 @@ from megabase.options import (
     genomes_of,
     optional,
     prepared_device,
-)
-from megabase.settings.data import FoldSettings
-from megabase.settings.section import parse_settings
-from megabase.settings.training import (
-    DistillSettings,
-    EvaluationSettings,
-    ModelSettings,
-    TrainSettings,
-    UncertaintySettings,
 )
 
 
@@ -63,12 +55,12 @@ def train_teacher(
     from megabase.parallel import launch
 
     launch.launch(processes, nodes)
-    given = begin("train-teacher", TrainSettings, settings, seed)
+    given = begin("train-teacher", sections.TrainSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
         stores, sequences, genes, intervals, output, scheme, seed, given,
-        parse_settings(ModelSettings, model), parse_settings(FoldSettings, folds),
-        names, device=prepared_device(device),
+        sections.parse_settings(sections.ModelSettings, model),
+        sections.parse_settings(sections.FoldSettings, folds), names, device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -91,11 +83,11 @@ def distill_student(
     from megabase.parallel import launch
 
     launch.launch(processes, nodes)
-    given = begin("distill-student", DistillSettings, settings, seed)
+    given = begin("distill-student", sections.DistillSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     distill.distill_student(
         [folder_of(path) for path in teachers], [stores / name for name in names], sequences, genes,
-        intervals, output, seed, given, parse_settings(FoldSettings, folds), names,
+        intervals, output, seed, given, sections.parse_settings(sections.FoldSettings, folds), names,
         device=prepared_device(device),
     )  # fmt: skip
 
@@ -120,9 +112,9 @@ def fit_baseline(
     """Fit the plain model that the output folder is named after: baseline-mean or baseline-kmer."""
     from megabase.predictors import baselines
 
-    given = begin("fit-baseline", EvaluationSettings, settings)
+    given = begin("fit-baseline", sections.EvaluationSettings, settings)
     names, sequences, _ = genomes_of(genomes, organisms)
-    fold_settings = parse_settings(FoldSettings, folds)
+    fold_settings = sections.parse_settings(sections.FoldSettings, folds)
     baselines.fit_baseline(stores, sequences, intervals, output, given, fold_settings, names)
 
 
@@ -142,10 +134,10 @@ def evaluate_tracks(
     """Compare a model's predictions with the measured tracks of held-out windows."""
     from megabase import evaluate
 
-    given = begin("evaluate-tracks", EvaluationSettings, settings, seed)
+    given = begin("evaluate-tracks", sections.EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
         folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
-        parse_settings(FoldSettings, folds), organism,
+        sections.parse_settings(sections.FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip
 
@@ -165,10 +157,10 @@ def calibrate_spread(
     """Calibrate the spread of a model on held-out windows, and tell how reliable it is."""
     from megabase import uncertainty
 
-    given = begin("calibrate-spread", UncertaintySettings, settings, seed)
+    given = begin("calibrate-spread", sections.UncertaintySettings, settings, seed)
     uncertainty.calibrate_spread(
         folder_of(model), store, folder_of(genome), intervals, output, given,
-        parse_settings(FoldSettings, folds), organism,
+        sections.parse_settings(sections.FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from megabase import config
+from megabase import settings as sections
 from megabase.options import (
     BenchmarkName,
     BenchmarkTable,
@@ -24,8 +24,6 @@ from megabase.options import (
     folder_of,
     optional,
 )
-from megabase.settings.run import AblationSettings
-from megabase.settings.scoring import BenchmarkSettings
 
 
 def prepare_benchmark(
@@ -40,7 +38,7 @@ def prepare_benchmark(
     """Turn measured effects into a benchmark's table and the VCF of its variants."""
     from megabase.benchmark import tasks
 
-    given = begin("prepare-benchmark", BenchmarkSettings, settings, seed)
+    given = begin("prepare-benchmark", sections.BenchmarkSettings, settings, seed)
     tasks.prepare_benchmark(tables, folder_of(genome), optional(genes), output, given, name, seed)
 
 
@@ -56,7 +54,7 @@ def evaluate_benchmark(
     """Measure a model's scores against a benchmark."""
     from megabase.benchmark import results
 
-    given = begin("evaluate-benchmark", BenchmarkSettings, settings, seed)
+    given = begin("evaluate-benchmark", sections.BenchmarkSettings, settings, seed)
     results.evaluate_benchmark(table, scores, model, output, given, name, seed)
 
 
@@ -71,7 +69,7 @@ def evaluate_baselines(
     """Measure distances, GC change and k-mer change against a benchmark."""
     from megabase.benchmark import results
 
-    given = begin("evaluate-baselines", BenchmarkSettings, settings, seed)
+    given = begin("evaluate-baselines", sections.BenchmarkSettings, settings, seed)
     results.evaluate_baselines(table, folder_of(genome), output, given, name, seed)
 
 
@@ -86,7 +84,7 @@ def tabulate_ablation(
     """Write the table of an ablation and, beside it, its figure."""
     from megabase.report import ablations
 
-    given = begin("tabulate-ablation", AblationSettings, settings)
+    given = begin("tabulate-ablation", sections.AblationSettings, settings)
     ablations.tabulate_ablation(results, name, given, output)
 
 
@@ -97,6 +95,7 @@ def plot_report(
     output: Output,
 ) -> None:
     """Write the page that a person reads, and its figures."""
+    from megabase import config
     from megabase.report import page
 
     given = begin("plot-report", config.Config, settings)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from megabase import logs
+from megabase import settings as sections
 from megabase.options import (
     Device,
     GenesFolder,
@@ -26,15 +27,6 @@ from megabase.options import (
     optional,
     prepared_device,
 )
-from megabase.settings.run import ReportSettings
-from megabase.settings.scoring import (
-    ChunkSettings,
-    EnhancerScoring,
-    IntervalScoring,
-    ScoringSettings,
-    VariantSetSettings,
-)
-from megabase.settings.section import parse_settings
 
 
 def split_variants(
@@ -54,14 +46,14 @@ def split_variants(
     """Deal the checked variants of a VCF, or every SNV of a BED or genome, to chunks of equal cost."""
     from megabase import packing, variants
 
-    given = begin("split-variants", VariantSetSettings, settings, seed)
-    asked = parse_settings(ScoringSettings, scoring)
+    given = begin("split-variants", sections.VariantSetSettings, settings, seed)
+    asked = sections.parse_settings(sections.ScoringSettings, scoring)
     variants.split_variants(
         source, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
         unphased=given.unphased, regions=given.regions, saturate=given.saturate, seed=seed,
         config_hash=given.hash(), packing=packing.Packing.of(
-            parse_settings(ChunkSettings, chunks_settings), asked, optional(genes)
+            sections.parse_settings(sections.ChunkSettings, chunks_settings), asked, optional(genes)
         ),
     )  # fmt: skip
 
@@ -77,7 +69,7 @@ def list_haplotypes(
     """List the alleles that make a sample's two haplotypes."""
     from megabase import haplotypes
 
-    given = begin("list-haplotypes", VariantSetSettings, settings)
+    given = begin("list-haplotypes", sections.VariantSetSettings, settings)
     if given.sample is None:
         raise ValueError("settings: no sample; wanted the name of one of the VCF")
     haplotypes.list_haplotypes(
@@ -100,7 +92,7 @@ def score_variants(
     """Score a chunk of variants with every scorer; goes on after its last finished batch."""
     from megabase.scoring import chunks
 
-    given = begin("score-variants", ScoringSettings, settings)
+    given = begin("score-variants", sections.ScoringSettings, settings)
     chunks.score_variants(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
         polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
@@ -121,7 +113,7 @@ def compare_placements(
     """Score some variants in windows placed three ways, and tell how much their scores differ."""
     from megabase.scoring import placements
 
-    given = begin("compare-placements", ScoringSettings, settings)
+    given = begin("compare-placements", sections.ScoringSettings, settings)
     placements.compare_placements(
         variants, folder_of(model), folder_of(genome), optional(genes), output, given,
         polya_sites=optional(polya_sites), haplotypes=optional(haplotypes), device=prepared_device(device),
@@ -132,7 +124,7 @@ def calibrate_scores(chunks: Paths, output: Output, settings: Settings = "", see
     """Make the quantiles of every scorer and track from scored background variants."""
     from megabase.scoring import calibration
 
-    given = begin("calibrate-scores", ScoringSettings, settings, seed)
+    given = begin("calibrate-scores", sections.ScoringSettings, settings, seed)
     calibration.calibrate_scores([folder_of(chunk) for chunk in chunks], output, given, seed=seed)
 
 
@@ -184,10 +176,10 @@ def explain_variant(
     """Write the predictions and the in-silico mutagenesis about one variant."""
     from megabase.scoring import explain
 
-    given = begin("explain-variant", ReportSettings, settings)
+    given = begin("explain-variant", sections.ReportSettings, settings)
     explain.explain_variant(
         scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
-        parse_settings(ScoringSettings, scoring), given, variant=variant or None,
+        sections.parse_settings(sections.ScoringSettings, scoring), given, variant=variant or None,
         device=prepared_device(device),
     )  # fmt: skip
 
@@ -207,10 +199,10 @@ def score_intervals(
     """Score genes in windows around intervals: mean or sum of a track over exons, without a variant."""
     from megabase.scoring import intervals
 
-    given = begin("score-intervals", IntervalScoring, settings)
+    given = begin("score-intervals", sections.IntervalScoring, settings)
     intervals.score_intervals(
         optional(regions), folder_of(model), folder_of(genome), genes, output, given,
-        parse_settings(ScoringSettings, scoring), device=prepared_device(device),
+        sections.parse_settings(sections.ScoringSettings, scoring), device=prepared_device(device),
     )  # fmt: skip
 
 
@@ -227,10 +219,10 @@ def score_enhancers(
     """Score element-gene pairs: how much of the gradient of a gene's expression lies at the element."""
     from megabase.scoring import enhancers
 
-    given = begin("score-enhancers", EnhancerScoring, settings)
+    given = begin("score-enhancers", sections.EnhancerScoring, settings)
     enhancers.score_enhancers(
         pairs, folder_of(model), folder_of(genome), genes, output, given,
-        parse_settings(ScoringSettings, scoring), device=prepared_device(device),
+        sections.parse_settings(sections.ScoringSettings, scoring), device=prepared_device(device),
     )  # fmt: skip
 
 

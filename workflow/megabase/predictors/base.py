@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from torch import Tensor
 
 from megabase.channels import TrackRows
 from megabase.files import FileError, read_json
 from megabase.spec import OutputType
 
-Predictions = dict[OutputType, dict[str, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Predictions: TypeAlias = "dict[OutputType, dict[str, Tensor]]"
 KINDS = {
     "alphagenome": ("megabase.predictors.alphagenome", "AlphaGenomePredictor"),
     "ensemble": ("megabase.predictors.ensemble", "EnsemblePredictor"),

@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 
 from megabase.files import FileError, read_json, read_table
+from megabase.scoring.composite import COMPOSITE
 from megabase.scoring.explain import Choice
 from megabase.scoring.query import query_scores
-from megabase.scoring.scorers import COMPOSITE, Part, Scorer, parse_scorer
+from megabase.scoring.scorers import Part, Scorer, parse_scorer
 from megabase.scoring.store import SCORES
 from megabase.scoring.summary import is_effect
 

@@ -11,8 +11,7 @@ import polars as pl
 
 from megabase.locus import track_label
 from megabase.report.variant_effects import Effects
-from megabase.scoring.composite import PARTS
-from megabase.scoring.scorers import COMPOSITE
+from megabase.scoring.composite import COMPOSITE, PARTS
 from megabase.style import label_of
 
 MOST_RARE = 5.0  # no quantile says more than 1 in 100,000

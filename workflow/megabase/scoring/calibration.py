@@ -20,11 +20,11 @@ import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_path, read_json, read_table, write_json
 from megabase.logs import progress
-from megabase.scoring.chunks import CHUNK
-from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.composite import COMPOSITE, composite_table, has_composite
 from megabase.scoring.keys import raw_matrix
-from megabase.scoring.scorers import COMPOSITE, file_name
+from megabase.scoring.parts import CHUNK
 from megabase.seeds import draws
+from megabase.spec import file_name
 
 if TYPE_CHECKING:
     from megabase.settings.scoring import ScoringSettings
@@ -83,10 +83,8 @@ def apply_quantiles(
 
 def _probabilities(x: np.ndarray, bins: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probability float64 [T, N] of each value x [T, N], the least where it ties; where it equals a bin."""
-    import torch
-
     last = bins.shape[1] - 1
-    left = torch.searchsorted(torch.from_numpy(bins), torch.from_numpy(x)).numpy()
+    left = np.stack([np.searchsorted(*track) for track in zip(bins, x, strict=True)])
     after, before = np.minimum(left, last), np.maximum(left - 1, 0)
     start, end = np.take_along_axis(bins, before, 1), np.take_along_axis(bins, after, 1)
     gap = end.astype(np.float64) - start

@@ -37,7 +37,7 @@ from megabase.scoring.engine import Engine, Rows
 from megabase.scoring.fitting import score_fitting
 from megabase.scoring.keys import GENE_KEYS, JUNCTION_KEYS, SPREAD, VARIANT_KEYS
 from megabase.scoring.keys import raw_matrix as raw_matrix
-from megabase.scoring.parts import write_part
+from megabase.scoring.parts import CHUNK, write_part
 from megabase.scoring.personal_engine import make_engine
 from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
 from megabase.scoring.selfcheck import check_device
@@ -46,7 +46,6 @@ from megabase.spec import REPRESENTATION_COLUMNS, TRACK_COLUMNS, VARIANT_COLUMNS
 if TYPE_CHECKING:
     from megabase.settings.scoring import ScoringSettings
 
-CHUNK = "chunk"
 _ROW_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
     "gene_id": pl.String, "gene_name": pl.String, "strand": pl.String,

@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 
 from megabase.files import read_table
-from megabase.scoring.chunks import CHUNK
 from megabase.scoring.keys import GENE_KEYS, VARIANT_KEYS, raw_matrix
-from megabase.scoring.scorers import JUNCTION_WEIGHT
+from megabase.scoring.parts import CHUNK
 
+COMPOSITE = "composite_splicing"  # derived in the merge from the three splicing scorers
+JUNCTION_WEIGHT = 1 / 5  # of the junction score
 PARTS = {"splice_sites": 1.0, "splice_site_usage": 1.0, "splice_junctions": JUNCTION_WEIGHT}
 
 

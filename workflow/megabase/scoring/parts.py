@@ -24,7 +24,7 @@ from megabase.spec import file_name
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-SCORES = "scores"
+CHUNK, SCORES = "chunk", "scores"  # kinds of files
 GROUP_VALUES = 1 << 20  # raw scores of a row group: 4 MB
 GROUP_ROWS = 1 << 13  # at most; what a query of one variant reads of a scorer with few tracks
 BLOCK_VALUES = 1 << 22  # raw scores in memory at a time while scores are merged: 16 MB

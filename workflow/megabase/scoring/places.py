@@ -8,8 +8,10 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import polars as pl
@@ -65,11 +67,9 @@ class Places:
         )  # fmt: skip
         self._parts.append(found.select(pl.lit(part, dtype=pl.Int64).alias("part"), *list(_PARTS)[1:]))
 
-    def add_genes(self, rows: pl.DataFrame) -> None:
-        """Add rows of scores of genes."""
-        position = pl.col("position")
-        found = rows.group_by(_GENE_KEYS).agg(first=position.min(), last=position.max())
-        together = pl.concat([self._genes, found]).group_by(_GENE_KEYS)
+    def add_genes(self, spans: Iterable[pl.DataFrame]) -> None:
+        """Add `gene_spans` of rows of scores of genes."""
+        together = pl.concat([self._genes, *spans]).group_by(_GENE_KEYS)
         self._genes = together.agg(pl.col("first").min(), pl.col("last").max())
 
     def write(self, folder: Path, stamp: Stamp) -> None:
@@ -77,6 +77,12 @@ class Places:
         parts = pl.concat([pl.DataFrame(schema=_PARTS), *self._parts])
         write_table(parts, folder / "parts.parquet", stamp)
         write_table(self._genes.sort("chrom", "first", "gene_id"), folder / "genes.parquet", stamp)
+
+
+def gene_spans(rows: pl.DataFrame) -> pl.DataFrame:
+    """The positions of the first and last variant of each gene that rows of scores are of."""
+    position = pl.col("position")
+    return rows.group_by(_GENE_KEYS).agg(first=position.min(), last=position.max())
 
 
 def gene_places(scores_dir: Path, gene: str) -> list[Place] | None:
@@ -96,27 +102,39 @@ def is_gene(gene: str) -> pl.Expr:
     )
 
 
-def parts_at(scores_dir: Path, scorer: str, places: Iterable[Place] | None) -> list[tuple[Path, pl.Expr]]:
-    """Parts of a scorer that hold variants at the places, and which of their rows do; all without places.
+def parts_at(
+    scores_dir: Path, scorers: Sequence[str], places: Sequence[Place] | None
+) -> list[tuple[str, Path, pl.Expr]]:
+    """(scorer, part, which of its rows) of the parts that hold variants at the places; all without places.
 
-    A store without `parts.parquet`, such as one made by hand, is looked through part by part.
+    By scorer in their order, then by part. A store without `parts.parquet`, such as one made by hand, is
+    looked through part by part.
     """
-    files = scorer_parts(scores_dir, scorer)
+    files = {scorer: scorer_parts(scores_dir, scorer) for scorer in scorers}
     if places is None:
-        return [(file, pl.lit(True)) for file in files]
-    found: dict[Path, pl.Expr] = {}
+        return [(scorer, file, pl.lit(True)) for scorer in scorers for file in files[scorer]]
     path = scores_dir / "parts.parquet"
-    table = read_table(path, SCORES) if path.is_file() else None
-    folder = files[0].parent
+    if not path.is_file():
+        here = _any_of(place.condition(1 << 40) for place in places)
+        return [(scorer, file, here) for scorer in scorers for file in files[scorer] if places]
+    rows = _rows_at(read_table(path, SCORES), places)
+    return [
+        (scorer, files[scorer][0].with_name(part_name(part)), rows[part])
+        for scorer in scorers
+        for part in sorted(rows)
+    ]
+
+
+def _rows_at(table: pl.DataFrame, places: Iterable[Place]) -> dict[int, pl.Expr]:
+    """Which rows lie at the places, by number of each part that has some, of the table of parts."""
+    found: dict[int, list[pl.Expr]] = {}
     for place in places:
-        if table is None:
-            chosen = [(file, 1 << 40) for file in files]
-        else:
-            here = (pl.col("chrom") == place.chrom) & (pl.col("first") < place.end)
-            here &= pl.col("last") + pl.col("longest_ref") > place.start
-            rows = table.filter(here).select("part", "longest_ref")
-            chosen = [(folder / part_name(part), longest) for part, longest in rows.iter_rows()]
-        for file, longest in chosen:
-            rows_here = place.condition(longest)
-            found[file] = found[file] | rows_here if file in found else rows_here
-    return sorted(found.items())
+        here = (pl.col("chrom") == place.chrom) & (pl.col("first") < place.end)
+        here &= pl.col("last") + pl.col("longest_ref") > place.start
+        for part, longest in table.filter(here).select("part", "longest_ref").iter_rows():
+            found.setdefault(part, []).append(place.condition(longest))
+    return {part: _any_of(conditions) for part, conditions in found.items()}
+
+
+def _any_of(conditions: Iterable[pl.Expr]) -> pl.Expr:
+    return reduce(or_, conditions, pl.lit(False))

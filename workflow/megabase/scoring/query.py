@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ from megabase.scoring.parts import SCORES, read_blocks
 from megabase.scoring.places import Place, gene_places, is_gene, parts_at
 
 TRACK_KEYS = ("name", "strand", "ontology_curie", "biosample_name", "assay", "target")
+TOGETHER = 32  # parts read at once
 BLOCK_ROWS = 200_000  # tidy rows in memory at a time
 _VARIANT = re.compile(
     r"(?P<chrom>.+?):(?P<position>[\d,]*\d):(?P<ref>[A-Za-z]+):(?P<alt>.+?)(?P<haplotype>@[12])?"
@@ -185,27 +186,26 @@ def tidy_blocks(folder: Path, wanted: Wanted) -> Iterator[pl.DataFrame]:
     tracks = read_table(folder / "tracks.parquet", SCORES)
     names = [wanted.scorer] if wanted.scorer else [s["name"] for s in info["scorers"]]
     places = wanted.places(folder, list(info.get("contigs", {})))
-    condition = wanted.condition()
-    found = [
-        (name, rows, part, here & condition)
-        for name in names
-        for part, here in parts_at(folder, name, places)
-        if (rows := tracks_of(tracks, name, wanted.biosample)).height
-    ]
+    chosen = {name: tracks_of(tracks, name, wanted.biosample) for name in names}
+    found = parts_at(folder, names, places)
+    asked = [(name, part, here & wanted.condition()) for name, part, here in found if chosen[name].height]
+    tables = _everywhere(asked) if places is None else _at_places(asked)
     return (
-        block
-        for name, rows, part, here in found
-        for table in _rows(part, here, places is None)
-        for block in _tidy(table, rows, name, wanted.min_quantile)
+        block for name, table in tables for block in _tidy(table, chosen[name], name, wanted.min_quantile)
     )
 
 
-def _rows(part: Path, condition: pl.Expr, everywhere: bool) -> Iterator[pl.DataFrame]:
-    """Rows of a part that meet a condition: block by block where many may, at once where few do."""
-    if everywhere:
-        yield from (block.filter(condition) for block in read_blocks(part, SCORES))
-    else:
-        yield pl.scan_parquet(part).filter(condition).collect()
+def _everywhere(parts: Sequence[tuple[str, Path, pl.Expr]]) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Rows of each part that meet its condition, block by block: many may."""
+    for scorer, part, condition in parts:
+        yield from ((scorer, block.filter(condition)) for block in read_blocks(part, SCORES))
+
+
+def _at_places(parts: Sequence[tuple[str, Path, pl.Expr]]) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Rows of each part that meet its condition, which are few; some parts are read at once."""
+    for some in (parts[start : start + TOGETHER] for start in range(0, len(parts), TOGETHER)):
+        tables = pl.collect_all(pl.scan_parquet(part).filter(here) for _, part, here in some)
+        yield from zip((scorer for scorer, *_ in some), tables, strict=True)
 
 
 def tracks_of(tracks: pl.DataFrame, scorer: str, biosample: str | None) -> pl.DataFrame:
@@ -234,18 +234,20 @@ def _tidy(
 
 
 def _long(table: pl.DataFrame, tracks: pl.DataFrame, channels: np.ndarray, scorer: str) -> pl.DataFrame:
-    n, k = table.height, len(channels)
+    k = len(channels)
+    index = pl.int_range(table.height * k, eager=True)
+    repeated, tiled = index // k, index % k  # of rows, of tracks
     keys = table.select(
         pl.lit(scorer).alias("scorer"), *VARIANT_KEYS, "gene_id", "gene_name",
         pl.col("strand").alias("gene_strand"),
         *(pl.col(c) if c in table.columns else pl.lit(None, dtype=pl.Int64).alias(c) for c in JUNCTION_KEYS),
-    )[np.repeat(np.arange(n), k)]  # fmt: skip
+    )[repeated]  # fmt: skip
     represented = pl.col("representation") if "representation" in tracks.columns else pl.lit(None)
     named = tracks.select(
         "output_type", pl.col("name").alias("track_name"), pl.col("strand").alias("track_strand"),
         *(pl.col(c).cast(pl.String) for c in TRACK_KEYS[2:]),
         represented.cast(pl.Float32).alias("representation"),
-    )[np.tile(np.arange(k), n)]  # fmt: skip
+    )[tiled]  # fmt: skip
     values = [
         pl.Series(c, raw_matrix(table, c)[:, channels].reshape(-1), dtype=pl.Float32, nan_to_null=True)
         if c in table.columns

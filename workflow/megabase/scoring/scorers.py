@@ -19,9 +19,6 @@ from megabase.scoring.formulas import AGGREGATIONS
 from megabase.spec import OUTPUTS, TRACK_OUTPUTS, Kind, OutputType, SiteClass
 from megabase.spec import file_name as file_name
 
-COMPOSITE = "composite_splicing"  # derived in the merge from the three splicing scorers
-JUNCTION_WEIGHT = 1 / 5  # of the junction score in the composite splicing score
-
 
 class Part(StrEnum):
     """The part of the window that a scorer reads."""

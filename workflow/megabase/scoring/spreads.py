@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from megabase.files import FileError, hash_path, read_json, read_table
-from megabase.scoring.chunks import CHUNK
 from megabase.scoring.keys import SPREAD, matrix_column, raw_matrix, row_keys
+from megabase.scoring.parts import CHUNK
 from megabase.spec import file_name
 
 

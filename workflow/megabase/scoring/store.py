@@ -1,14 +1,18 @@
 """The merged scores of a variant set: a Parquet dataset, one directory a scorer, and its views.
 
 One part is written for each chunk, block by block, and the VCF view record by record, so memory stays that of
-a chunk whatever the number of variants. The folder appears as a whole; a rerun gives the same bytes.
+a chunk whatever the number of variants; the scorers of a chunk are merged by as many threads as the job has.
+The folder appears as a whole; a rerun gives the same bytes, whatever the number of threads.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +32,14 @@ from megabase.files import (
 from megabase.logs import progress
 from megabase.scoring.accounting import Ledger, RowChecker, Split
 from megabase.scoring.calibration import Calibration, read_chunk_infos
-from megabase.scoring.chunks import CHUNK
-from megabase.scoring.composite import composite_table, has_composite
+from megabase.scoring.composite import COMPOSITE, composite_table, has_composite
 from megabase.scoring.keys import matrix_column, raw_matrix, text_keys_of
-from megabase.scoring.parts import SCORES, part_name, read_blocks, split_blocks, write_part
+from megabase.scoring.parts import CHUNK, SCORES, part_name, read_blocks, split_blocks, write_part
 from megabase.scoring.parts import scorer_parts as scorer_parts
-from megabase.scoring.places import Places
-from megabase.scoring.scorers import COMPOSITE, file_name
+from megabase.scoring.places import Places, gene_spans
 from megabase.scoring.spreads import Spreads
 from megabase.scoring.summary import SummaryWriter
-from megabase.spec import OutputType
+from megabase.spec import OutputType, file_name
 
 COMPOSITE_SCORER: dict[str, Any] = {
     "name": COMPOSITE, "output_type": OutputType.SPLICE_SITES.value, "part": "composite",
@@ -135,22 +137,18 @@ def _write_merged(
     path = folder / "summary.vcf.gz"
     summary = SummaryWriter(path, info["contigs"], listed, tracks, known, about)
     try:
-        with progress(len(chunks), "merge scores", "chunks") as bar:
+        with progress(len(chunks), "merge scores", "chunks") as bar, ThreadPoolExecutor(_threads()) as pool:
             for number, chunk in enumerate(chunks):
                 variants = read_table(chunk / "variants.parquet", CHUNK)
                 ledger.add(variants, chunk)
                 places.add_variants(number, variants)
                 keys = text_keys_of(variants["variant_id"])
-                for scorer in merge.scorers:
-                    part = folder / file_name(scorer["name"]) / part_name(number)
-                    checker = RowChecker(scorer, variants["variant_id"], keys, chunk)
-                    with write_part(part, merge.stamp) as writer:
-                        for rows in merged_blocks(chunk, scorer["name"], merge, checker):
-                            writer.write(rows)
-                            summary.add_scores(rows, scorer["name"])
-                            if scorer["genes"]:
-                                places.add_genes(rows)
+                checkers = [RowChecker(s, variants["variant_id"], keys, chunk) for s in merge.scorers]
+                parts = [folder / file_name(s["name"]) / part_name(number) for s in merge.scorers]
+                merged = pool.map(partial(_write_part, chunk, merge, summary), merge.scorers, parts, checkers)
+                for scorer, checker, spans in zip(merge.scorers, checkers, merged, strict=True):
                     checker.close(counts[scorer["name"]])
+                    places.add_genes(spans)
                 summary.add_variants(variants)
                 bar.advance()
     except BaseException:
@@ -159,6 +157,26 @@ def _write_merged(
     summary.close()
     places.write(folder, merge.stamp)
     return counts
+
+
+def _write_part(
+    chunk: Path, merge: Merge, summary: SummaryWriter, scorer: Mapping, part: Path, checker: RowChecker
+) -> list[pl.DataFrame]:
+    """Write the part of one scorer and chunk, and tell the summary; `gene_spans` of a scorer of genes."""
+    spans = []
+    with write_part(part, merge.stamp) as writer:
+        for rows in merged_blocks(chunk, scorer["name"], merge, checker):
+            writer.write(rows)
+            summary.add_scores(rows, scorer["name"])
+            if scorer["genes"]:
+                spans.append(gene_spans(rows))
+    return spans
+
+
+def _threads() -> int:
+    """Threads of this job: those that the workflow gave it, else one a core, four at most."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdigit() else min(4, os.cpu_count() or 1)
 
 
 def merged_blocks(chunk: Path, scorer: str, merge: Merge, checker: RowChecker) -> Iterator[pl.DataFrame]:
