@@ -31,7 +31,7 @@ import polars as pl
 from megabase.files import Stamp, read_json, read_table, write_json, write_table
 from megabase.genome import prepare_genome
 from megabase.scoring.calibration import calibrate_scores
-from megabase.scoring.chunks import track_table
+from megabase.scoring.chunk_files import track_table
 from megabase.scoring.keys import matrix_column
 from megabase.scoring.parts import write_part
 from megabase.scoring.scorers import RECOMMENDED, Part, Scorer

@@ -13,7 +13,8 @@ from megabase.builds import fitting_assembly, header_contigs, read_assemblies
 from megabase.files import FileError, read_table
 from megabase.genome import Genome, prepare_genome
 from megabase.seeds import generator
-from megabase.variants import read_variants, split_variants
+from megabase.split import split_variants
+from megabase.variants import read_variants
 
 HEAD = "##fileformat=VCFv4.2\n"
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"

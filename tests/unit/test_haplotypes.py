@@ -20,8 +20,9 @@ from megabase.seeds import generator
 from megabase.sequence import decode
 from megabase.settings.scoring import VariantSetSettings
 from megabase.settings.section import parse_settings
+from megabase.split import split_variants
 from megabase.structural import allele_alignment
-from megabase.variants import ACCEPTED_SCHEMA, Variant, allele_codes, read_variants, split_variants
+from megabase.variants import ACCEPTED_SCHEMA, Variant, allele_codes, read_variants
 
 CHR1 = decode(generator(0, "haplotypes").integers(0, 4, 240).astype(np.uint8))
 HEAD = (

@@ -42,7 +42,7 @@ def test_chunks_are_contiguous_whole_and_even(
     variants = table([p for _, p in places], [f"chr{c}" for c, _ in places])
     chunks = ChunkSettings(load_seconds=0, window_cost=window_cost)
     packing = Packing(chunks)
-    bounds = chunk_bounds(variants, jobs, packing)
+    bounds = chunk_bounds(lambda: [variants], jobs, packing)
     assert len(bounds) == jobs + 1 and bounds[0] == 0 and bounds[-1] == len(places)
     assert bounds == sorted(bounds)
     sizes = np.diff(bounds)
@@ -59,12 +59,33 @@ def test_chunks_are_contiguous_whole_and_even(
         assert max(spent) <= costs.sum() / jobs + whole.max() + 1e-9
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3000)), max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6), jobs=st.integers(1, 9),
+    shared=st.sampled_from(["centered", "binned", "tiled"]),
+)  # fmt: skip
+def test_chunks_do_not_depend_on_the_blocks(
+    places: list[tuple[int, int]], cuts: list[int], jobs: int, shared: str
+) -> None:
+    """Windows that blocks part are one, and costs add up to the same bit."""
+    places.sort()
+    variants = table([p for _, p in places], [f"chr{c}" for c, _ in places])
+    genes = pl.DataFrame({"chrom": ["chr0", "chr1"], "start": [100, 40], "end": [1000, 2900]})
+    scoring = ScoringSettings(placement=shared, tile=384, window=4096)
+    packing = Packing(ChunkSettings(load_seconds=0, window_cost=0.7, gene_cost=0.3), scoring, genes)
+    edges = [0, *sorted(min(cut, len(places)) for cut in cuts), len(places)]
+    blocks = [variants[a:b] for a, b in itertools.pairwise(edges)]
+    assert chunk_bounds(lambda: blocks, jobs, packing) == chunk_bounds(lambda: [variants], jobs, packing)
+
+
 def test_a_dense_stretch_makes_chunks_of_more_variants() -> None:
     """Forty variants in one bin cost less than forty in bins of their own."""
     dense, sparse = [10_000 * 128 + i for i in range(40)], [128 * i for i in range(40)]
-    bounds = chunk_bounds(table(sparse + dense), 2, Packing(ANY_SIZE))
+    bounds = chunk_bounds(lambda: [table(sparse + dense)], 2, Packing(ANY_SIZE))
     assert bounds == [0, 30, 80]  # 40 x 2 + 41 = 121: 60 in the first, 61 in the second
-    even = chunk_bounds(table(sparse + dense), 2, Packing(ChunkSettings(load_seconds=0, window_cost=0)))
+    no_windows = Packing(ChunkSettings(load_seconds=0, window_cost=0))
+    even = chunk_bounds(lambda: [table(sparse + dense)], 2, no_windows)
     assert even == [0, 40, 80]
 
 
@@ -90,9 +111,9 @@ def test_chunks_are_worth_the_loading(variants: int, jobs: int, wanted: int) -> 
 
 
 def test_small_sets_leave_jobs_empty() -> None:
-    bounds = chunk_bounds(table([1000 * i for i in range(100)]), 8, Packing())
+    bounds = chunk_bounds(lambda: [table([1000 * i for i in range(100)])], 8, Packing())
     assert bounds == [0] + [100] * 8
-    assert chunk_bounds(table([]), 3, Packing()) == [0, 0, 0, 0]
+    assert chunk_bounds(lambda: [table([])], 3, Packing()) == [0, 0, 0, 0]
 
 
 def test_what_shares_a_window_follows_the_placement() -> None:

@@ -28,7 +28,7 @@ from megabase.scoring.saturated import write_saturation
 from megabase.scoring.scorers import RECOMMENDED, parse_scorer
 from megabase.scoring.store import merge_scores
 from megabase.settings.scoring import ChunkSettings, ScoringSettings
-from megabase.variants import split_variants
+from megabase.split import split_variants
 
 SETTINGS = ScoringSettings(window=4096, batch_size=8, bins=20)
 NAMES = ("dnase", "dnase_active", "rna_seq", "splice_junctions")

@@ -17,7 +17,8 @@ from megabase.packing import Packing
 from megabase.scoring.accounting import Split
 from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.spec import VARIANT_COLUMNS
-from megabase.variants import ACCEPTED_SCHEMA, split_variants
+from megabase.split import split_variants
+from megabase.variants import ACCEPTED_SCHEMA
 
 ANY_SIZE = ChunkSettings(load_seconds=0)
 NAMES = [f"{i}-of-4" for i in range(1, 5)]

@@ -23,7 +23,7 @@ from megabase.scoring.calibration import calibrate_scores
 from megabase.scoring.chunks import raw_matrix, score_chunk
 from megabase.scoring.engine import Engine
 from megabase.scoring.explain import Choice, choose_effect, explain
-from megabase.scoring.mutagenesis import contribution_matrix
+from megabase.scoring.mutagenesis import contribution_matrix, mutate
 from megabase.scoring.observed import observed_tracks
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.scoring.store import merge_scores
@@ -117,6 +117,23 @@ def test_mutagenesis_agrees_with_scoring_each_substitution(world):
         arrays["ism_alt"][row]["ACGT".index(variant.ref)] - arrays["ism_alt"][row]["ACGT".index(variant.alt)]
     )
     assert swapped == pytest.approx(-scores[variant.alt], abs=1e-5)  # from ALT back to REF
+
+
+@pytest.mark.parametrize(
+    ("index", "name", "gene"),
+    [(0, "dnase", None), (1, "dnase", None), (2, "cage", None), (0, "rna_seq", "plus")],
+)
+def test_mutagenesis_is_that_of_whole_windows_about_the_variant(world, index, name, gene):
+    """An SNV, an insertion and a deletion on both alleles; all substitutions in the window of the variant."""
+    variant = some_variants(world.genome)[index]
+    arrays, info = explain(world.engine, _choice(name, variant, gene, 1), variant, None, WIDTH)
+    (case,), codes = world.engine.cases([variant])
+    span = info["ism"]["start"] - case.start, info["ism"]["end"] - case.start
+    for key, allele in (("ism", case.ref_index), ("ism_alt", case.alt_index)):
+        wanted = mutate(world.engine, RECOMMENDED[name], 1, gene, case, codes[allele], span, Variant,
+                        on_alternate=key == "ism_alt")  # fmt: skip
+        assert np.abs(wanted).max() > 1e-4
+        np.testing.assert_allclose(arrays[key], wanted, atol=1e-5)
 
 
 def test_gene_mutagenesis_reads_its_gene(world):

@@ -47,10 +47,10 @@ score_variants(chunk, model, genome, genes, output, parse_settings(ScoringSettin
 SLOW_END = """
 import time
 from megabase import logs
-from megabase.scoring import chunks
+from megabase.scoring import chunk_files
 logs.start("score-variants")
-write_part = chunks.write_part
-chunks.write_part = lambda *given: (time.sleep(0.1), write_part(*given))[1]
+write_part = chunk_files.write_part
+chunk_files.write_part = lambda *given: (time.sleep(0.1), write_part(*given))[1]
 """
 # It pauses before every part, so that a busy machine, too, can kill it in the middle.
 MERGE = """

@@ -34,7 +34,7 @@ from megabase.scoring.store import merge_scores
 from megabase.scoring.summary import SummaryWriter, escape
 from megabase.settings.scoring import ChunkSettings, ScoringSettings
 from megabase.spec import REPRESENTATION_COLUMNS
-from megabase.variants import split_variants
+from megabase.split import split_variants
 
 SETTINGS = ScoringSettings(window=4096, batch_size=8, bins=50)
 NAMES = ("dnase", "rna_seq", "rna_seq_active", "splice_sites", "splice_site_usage", "splice_junctions")

@@ -15,7 +15,8 @@ from megabase.files import FileError, read_json, read_tsv
 from megabase.logos import ROW, logo_figure
 from megabase.scoring.alternate import AlternateGenome, alternate_annotation, moved
 from megabase.scoring.engine import Engine
-from megabase.scoring.mutagenize import KIND, Question, answer, choose_channels, choose_gene, mutagenize
+from megabase.scoring.mutagenesis import Question, answer
+from megabase.scoring.mutagenize import KIND, choose_channels, choose_gene, mutagenize
 from megabase.scoring.scorers import RECOMMENDED
 from megabase.sequence import encode
 from megabase.settings.scoring import ScoringSettings

@@ -224,6 +224,7 @@ def test_an_ensemble_scores_its_mean_and_tells_the_spread(genome) -> None:
     together = EnsemblePredictor("ensemble", members)
     variants = every_kind(genome)[:14]
     scored = make_engine(together, genome, whole=False).score(variants)
+    assert all(rows.pop("composite_splicing").spread is not None for rows in scored)
     assert_close(scored, make_engine(together, genome, whole=True).score(variants))
     alone = [make_engine(m, genome, whole=False).score(variants) for m in members]
     for i, rows in enumerate(scored):

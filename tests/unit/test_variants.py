@@ -18,7 +18,8 @@ from megabase.files import FileError, read_table
 from megabase.genome import Genome, Interval, prepare_genome
 from megabase.sequence import decode
 from megabase.spec import REJECTED_COLUMNS, VARIANT_COLUMNS
-from megabase.variants import REASONS, Variant, allele_codes, read_variants, split_variants
+from megabase.split import split_variants
+from megabase.variants import REASONS, Variant, allele_codes, read_variants
 
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 CHR1 = "ACGTTGCAANGGATCCTTAACCGGTTTTTT"
@@ -281,7 +282,7 @@ def test_a_million_variants_are_split_in_a_minute_and_a_gigabyte(tmp_path: Path)
         handle.write(HEADER)
         handle.writelines(record("chr1", 3 * i + 1, text[3 * i], swap[text[3 * i]]) for i in range(1_000_000))
     code = (
-        "import resource, sys\nfrom megabase.variants import split_variants\n"
+        "import resource, sys\nfrom megabase.split import split_variants\n"
         "folder = sys.argv[1]\nvcf, rejected = f'{folder}/v.vcf', f'{folder}/r.parquet'\n"
         "outputs = [f'{folder}/{i}.parquet' for i in range(100)]\n"
         "split_variants(vcf, f'{folder}/genome', outputs, rejected, max_allele=10)\n"

@@ -20,7 +20,8 @@ from megabase.scoring.store import merge_scores
 from megabase.sequence import decode
 from megabase.settings.run import ReportSettings
 from megabase.settings.scoring import ScoringSettings
-from megabase.variants import Variant, read_variants, split_variants
+from megabase.split import split_variants
+from megabase.variants import Variant, read_variants
 
 SCORERS = ["dnase", "rna_seq", "contact_maps", "splice_junctions"]
 SETTINGS = ScoringSettings(window=2048, batch_size=4, bins=10, scorers=SCORERS)

@@ -9,6 +9,7 @@ Variants that share a window stay together, because a window parted over two job
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,26 +44,60 @@ class Packing:
         return {"centered": 1, "binned": TOKEN, "tiled": self.scoring.tile}[self.scoring.placement]
 
 
-def chunk_bounds(variants: pl.DataFrame, jobs: int, packing: Packing) -> list[int]:
+def chunk_bounds(blocks: Callable[[], Iterable[pl.DataFrame]], jobs: int, packing: Packing) -> list[int]:
     """Rows at which chunks begin and end: [jobs + 1], from 0 to the number of variants.
 
-    variants: sorted by chromosome and `position`. Chunks that are not needed are empty, and come last.
+    blocks: gives the variants, sorted by chromosome and `position`, block by block; it is called twice.
+    Chunks that are not needed are empty, and come last.
     """
-    if not variants.height:
+    height, total = 0, 0.0
+    for ends, spent in window_ends(blocks(), packing):
+        if len(ends):
+            height, total = int(ends[-1]), float(spent[-1])
+    if not height:
         return [0] * (jobs + 1)
-    first = window_starts(variants, packing.shared)
-    costs = variant_costs(first, reachable_genes(variants, packing), packing.chunks)
-    used = chunks_needed(variants.height, jobs, packing.chunks)
-    ends = np.append(np.flatnonzero(first)[1:], variants.height)  # where a window ends, a chunk may
-    spent = np.cumsum(costs)[ends - 1]
-    inner = np.unique(ends[nearest_ends(spent, used)])
-    inner = inner[inner < variants.height].tolist()
-    return [0, *inner, *[variants.height] * (jobs - len(inner))]
+    used = chunks_needed(height, jobs, packing.chunks)
+    wanted = total * np.arange(1, used) / used
+    inner: set[int] = set()
+    last: tuple[np.ndarray, np.ndarray] = (np.zeros(0, np.int64), np.zeros(0))
+    for found in window_ends(blocks(), packing):
+        ends, spent = (np.append(a, b) for a, b in zip(last, found, strict=True))
+        if not len(ends):
+            continue
+        here, wanted = wanted[wanted <= spent[-1]], wanted[wanted > spent[-1]]
+        inner.update(ends[nearest(spent, here)].tolist())
+        last = ends[-1:], spent[-1:]
+    inner -= {height}
+    return [0, *sorted(inner), *[height] * (jobs - len(inner))]
+
+
+def window_ends(blocks: Iterable[pl.DataFrame], packing: Packing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows, cost up to there) at which windows end, and so a chunk may, block by block and last of all."""
+    height, spent, last = 0, 0.0, None
+    for table in blocks:
+        if not table.height:
+            continue
+        first = window_starts(table, packing.shared)
+        begin, end = (
+            (table["chrom"][i], table["position"][i] // packing.shared) for i in (0, table.height - 1)
+        )
+        first[0] = begin != last  # a window may go on from the block before
+        costs = variant_costs(first, reachable_genes(table, packing), packing.chunks)
+        sums = np.cumsum(np.append(spent, costs))
+        rows = np.flatnonzero(first)
+        rows = rows if height else rows[1:]
+        yield height + rows, sums[rows]
+        height, spent, last = height + table.height, float(sums[-1]), end
+    yield np.array([height] if height else [], np.int64), np.array([spent] if height else [])
 
 
 def nearest_ends(spent: np.ndarray, used: int) -> np.ndarray:
     """int64 [used - 1]: windows that chunks of equal cost end with. spent [W]: cost up to its end."""
-    wanted = spent[-1] * np.arange(1, used) / used
+    return nearest(spent, spent[-1] * np.arange(1, used) / used)
+
+
+def nearest(spent: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int64 [K]: which of the rising costs [W] is nearest to each wanted one, none of which is larger."""
     after = np.searchsorted(spent, wanted)
     before = np.maximum(after - 1, 0)
     return np.where(wanted - spent[before] < spent[after] - wanted, before, after)

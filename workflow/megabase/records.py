@@ -18,6 +18,8 @@ ACCEPTED_SCHEMA = {
     "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
     "source_id": pl.String, "record": pl.Int64, "allele": pl.Int64,
 }  # fmt: skip
+# the chromosome as the file names it; REF and ALT as it writes them, where that is otherwise
+GIVEN_SCHEMA = {"given_chrom": pl.String, "given_ref": pl.String, "given_alt": pl.String}
 REJECTED_SCHEMA = {
     "record": pl.Int64, "chrom": pl.String, "position": pl.Int64, "source_id": pl.String, "ref": pl.String,
     "alt": pl.String, "reason": pl.String, "detail": pl.String,

@@ -8,7 +8,7 @@ scoring, makes the same assumption).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,10 @@ import numpy as np
 import polars as pl
 
 from megabase.alleles import Piece, Pieces, codes_of, edited
-from megabase.builds import same_assembly
-from megabase.files import Stamp, hash_inputs, write_json, write_table
 from megabase.genome import Genome, Interval, some_of
 from megabase.haplotypes import REASONS as HAPLOTYPE_REASONS
-from megabase.haplotypes import Unphased, of_sample
 from megabase.logs import LOGGER
-from megabase.packing import Packing, chunk_bounds
-from megabase.records import ACCEPTED_SCHEMA, REJECTED_SCHEMA, numbered_records
-from megabase.saturation import WHOLE_GENOME, split_saturation
-from megabase.seeds import generator
+from megabase.records import ACCEPTED_SCHEMA, GIVEN_SCHEMA, REJECTED_SCHEMA, numbered_records
 from megabase.sequence import decode, encode
 from megabase.spec import ALPHABET, TOKEN
 from megabase.structural import (
@@ -133,14 +127,21 @@ def allele_codes(genome: Genome, variant: Variant, start: int, length: int) -> t
 
 
 def read_variants(
-    vcf: str | Path, genome: Genome, *, max_allele: int, window: int | None = None, batch: int = 100_000
+    vcf: str | Path,
+    genome: Genome,
+    *,
+    max_allele: int,
+    window: int | None = None,
+    batch: int = 100_000,
+    unique: bool = True,
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Batches of (accepted, rejected) tables of a VCF (plain, gzip, bgzip) or BCF.
 
     Each ALT of each record is one row of one of the two tables; a record without ALT is one rejected row.
     Accepted rows have VARIANT_COLUMNS, rejected ones REJECTED_COLUMNS (`position` 0-based, `chrom` as in the
     file) with a reason of REASONS. Contig names are translated by `genome.resolve`; the header need not list
-    them. Duplicates are found over the whole file, at about 150 bytes of memory an accepted variant.
+    them. Duplicates are found over the whole file, at about 150 bytes of memory an accepted variant, or left
+    to the caller (`unique=False`): accepted rows then have GIVEN_SCHEMA, too, what the file wrote otherwise.
     FileError for a file that is not VCF, is cut short, or has a broken line, with its record number.
     """
     path = Path(vcf)
@@ -163,18 +164,23 @@ def read_variants(
                 problem = check_variant(variant, genome, max_allele, window, known_contig=known)
             except Rejected as rejection:
                 problem = rejection.reason, str(rejection)
-            if problem is None and (name := variant.variant_id) in seen:
+            name = variant.variant_id
+            if problem is None and name in seen:
                 problem = "duplicate", f"{name} was read before"
             if problem is None:
-                seen.add(name)
-                accepted.append((name, variant.chrom, position, variant.ref, variant.alt,
-                                 record.ID, number, allele))  # fmt: skip
+                row = (name, variant.chrom, position, variant.ref, variant.alt, record.ID, number, allele)
+                if unique:
+                    seen.add(name)
+                    accepted.append(row)
+                else:
+                    own = (record.REF, variant.ref), (given, variant.alt)
+                    accepted.append((*row, chrom, *(text if text != kept else None for text, kept in own)))
             else:
                 rejected.append((number, chrom, position, record.ID, record.REF, given, *problem))
         if len(accepted) + len(rejected) >= batch:
-            yield _tables(accepted, rejected)
+            yield _tables(accepted, rejected, unique)
             accepted, rejected = [], []
-    yield _tables(accepted, rejected)
+    yield _tables(accepted, rejected, unique)
     renamed = [f"{name} is {chrom}" for name, chrom in contigs.items() if chrom not in (None, name)]
     if renamed:
         LOGGER.info(
@@ -240,77 +246,9 @@ def _structural(variant: Variant, given: str, record: Any, genome: Genome, allel
     return Variant(*place, *texts)
 
 
-def _tables(accepted: list[tuple], rejected: list[tuple]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _tables(accepted: list[tuple], rejected: list[tuple], unique: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    schema = ACCEPTED_SCHEMA if unique else ACCEPTED_SCHEMA | GIVEN_SCHEMA
     return (
-        pl.DataFrame(accepted, schema=ACCEPTED_SCHEMA, orient="row"),
+        pl.DataFrame(accepted, schema=schema, orient="row"),
         pl.DataFrame(rejected, schema=REJECTED_SCHEMA, orient="row"),
     )
-
-
-def split_variants(
-    source: str | Path,
-    genome: str | Path,
-    outputs: Sequence[str | Path],
-    rejected: str | Path,
-    *,
-    max_allele: int,
-    window: int | None = None,
-    max_variants: int | None = None,
-    sample: str | None = None,
-    haplotypes: bool = False,
-    unphased: Unphased = "reject",
-    regions: str | Path | None = None,
-    saturate: str | None = None,
-    seed: int = 0,
-    config_hash: str = "",
-    packing: Packing | None = None,
-) -> tuple[int, int]:
-    """Write the accepted variants of a VCF as one table per path of `outputs`, and the `rejected` table.
-
-    source: the VCF or, with `saturate`, the BED of which every SNV is written; for `saturate="genome"` it is
-    the genome, and not read (`split_saturation`).
-
-    `split.json` beside `rejected` counts them, so that a merge can check that none is lost.
-
-    Variants are sorted by genome order, position and place in the file, and dealt in contiguous chunks of
-    equal estimated cost (`megabase.packing`; some are empty where there is too little to do). `max_variants`
-    keeps a seeded subset of the accepted ones. sample, haplotypes, unphased, regions: `haplotypes.of_sample`.
-    Returns the numbers of variants written and of rows rejected.
-    """
-    store = Genome.open(genome)
-    packing = packing or Packing()
-    if saturate is not None:
-        written = split_saturation(
-            source, store, outputs, rejected, whole=saturate == WHOLE_GENOME, packing=packing,
-            config_hash=config_hash,
-        )  # fmt: skip
-        return written, 0
-    parts = list(
-        same_assembly(read_variants(source, store, max_allele=max_allele, window=window), source, store)
-    )
-    if sample is not None:
-        parts = of_sample(parts, source, store, sample, unphased if haplotypes else None, regions)
-    rank = pl.col("chrom").replace_strict(store.order, return_dtype=pl.Int64)
-    accepted = pl.concat([part[0] for part in parts]).sort(rank, "position", "record", "allele", "variant_id")
-    refused = pl.concat([part[1] for part in parts])
-    read = accepted.height
-    if max_variants is not None and read > max_variants:
-        chosen = generator(seed, "split_variants").choice(read, size=max_variants, replace=False)
-        accepted = accepted[np.sort(chosen)]
-    inputs = hash_inputs([source, Path(genome) / "sequence.json"])
-    bounds = chunk_bounds(accepted, len(outputs), packing)
-    for path, start, end in zip(outputs, bounds[:-1], bounds[1:], strict=True):
-        write_table(accepted[start:end], path, Stamp("variants", config_hash, inputs))
-    write_table(refused, rejected, Stamp("rejected", config_hash, inputs))
-    sizes = zip(outputs, bounds[:-1], bounds[1:], strict=True)
-    counts = {
-        "alleles": read + refused.height,
-        "left_out": read - accepted.height,  # by max_variants
-        "rejected": refused.height,
-        "chunks": [{"name": Path(path).stem, "variants": end - start} for path, start, end in sizes],
-    }
-    write_json(counts, Path(rejected).with_name("split.json"), Stamp("split", config_hash, inputs))
-    LOGGER.info("variants: %d accepted, %d written, %d rejected", read, accepted.height, refused.height)
-    for reason, count in refused["reason"].value_counts().sort("reason").iter_rows():
-        LOGGER.info("variants: %d rejected for %s", count, reason)
-    return accepted.height, refused.height

@@ -44,11 +44,11 @@ def split_variants(
     seed: Seed = 0,
 ) -> None:
     """Deal the checked variants of a VCF, or every SNV of a BED or genome, to chunks of equal cost."""
-    from megabase import packing, variants
+    from megabase import packing, split
 
     given = begin("split-variants", sections.VariantSetSettings, settings, seed)
     asked = sections.parse_settings(sections.ScoringSettings, scoring)
-    variants.split_variants(
+    split.split_variants(
         source, folder_of(genome), chunks, rejected, max_allele=max_allele, max_variants=given.max_variants,
         window=asked.window if scoring else None, sample=given.sample, haplotypes=given.haplotypes,
         unphased=given.unphased, regions=given.regions, saturate=given.saturate, seed=seed,

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from megabase.files import (
@@ -25,32 +24,24 @@ from megabase.files import (
     read_json,
     read_table,
     sole_writer,
-    write_json,
     write_table,
 )
 from megabase.logs import LOGGER, progress
 from megabase.predictors.card import ModelCard, open_card
-from megabase.representation import represented
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.belonging import check_belonging
-from megabase.scoring.engine import Engine, Rows
+from megabase.scoring.chunk_files import batch_table, write_chunk
+from megabase.scoring.engine import Engine
 from megabase.scoring.fitting import score_fitting
-from megabase.scoring.keys import GENE_KEYS, JUNCTION_KEYS, SPREAD, VARIANT_KEYS
 from megabase.scoring.keys import raw_matrix as raw_matrix
-from megabase.scoring.parts import CHUNK, write_part
+from megabase.scoring.parts import CHUNK
 from megabase.scoring.personal_engine import make_engine
-from megabase.scoring.scorers import Part, Scorer, file_name, parse_scorers, scorer_tracks
+from megabase.scoring.scorers import Scorer, parse_scorers
 from megabase.scoring.selfcheck import check_device
-from megabase.spec import REPRESENTATION_COLUMNS, TRACK_COLUMNS, VARIANT_COLUMNS
+from megabase.spec import VARIANT_COLUMNS
 
 if TYPE_CHECKING:
     from megabase.settings.scoring import ScoringSettings
-
-_ROW_SCHEMA = {
-    "variant_id": pl.String, "chrom": pl.String, "position": pl.Int64, "ref": pl.String, "alt": pl.String,
-    "gene_id": pl.String, "gene_name": pl.String, "strand": pl.String,
-    "junction_start": pl.Int64, "junction_end": pl.Int64,
-}  # fmt: skip
 
 
 def score_variants(
@@ -199,12 +190,12 @@ def _score_batches(engine: Engine, chunk: str | Path, output_dir: Path, stamp: S
         for batch in batches:
             if batch.start in finished:
                 continue
-            rows = _batch_table(table[batch], score_fitting(engine, variants[batch]))
+            rows = batch_table(table[batch], score_fitting(engine, variants[batch]))
             write_table(rows, parts / f"{batch.start:09d}.parquet", stamp)
             bar.advance(batch.stop - batch.start)
     with atomic_path(output_dir) as temporary:
         temporary.mkdir()
-        _write_chunk(temporary, engine, table, [parts / f"{b.start:09d}.parquet" for b in batches], stamp)
+        write_chunk(temporary, engine, table, [parts / f"{b.start:09d}.parquet" for b in batches], stamp)
     for old in output_dir.parent.glob(f".parts-{output_dir.name}-*"):
         shutil.rmtree(old)
 
@@ -235,85 +226,3 @@ def _part_folder(output_dir: Path, stamp: Stamp, scorers: Sequence[Scorer]) -> P
             shutil.rmtree(old)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _batch_table(variants: pl.DataFrame, scored: list[dict[str, Rows]]) -> pl.DataFrame:
-    """All rows of a batch, of all scorers: `scorer`, the keys, `raw` and `spread` as lists of any length."""
-    keys = list(variants.select(VARIANT_KEYS).iter_rows())
-    rows, raw, spread = [], [], []
-    for key, by_scorer in zip(keys, scored, strict=True):
-        for name, result in by_scorer.items():
-            spans = result.junctions.tolist() if result.junctions is not None else None
-            for i, gene in enumerate(result.genes):
-                who = (gene.gene_id, gene.gene_name, gene.strand) if gene else (None, None, None)
-                rows.append((name, *key, *who, *(spans[i] if spans else (None, None))))
-            raw += list(result.raw.numpy())
-            known = getattr(result, SPREAD, None)
-            spread += [None] * len(result.genes) if known is None else list(known.numpy())
-    schema = {"scorer": pl.String, **_ROW_SCHEMA}
-    values = [_lists("raw", raw), _lists(SPREAD, spread)]
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(values)
-
-
-def _lists(name: str, values: Sequence[np.ndarray | None]) -> pl.Series:
-    lists = [None if v is None else pl.Series(v, dtype=pl.Float32) for v in values]
-    return pl.Series(name, lists, dtype=pl.List(pl.Float32))
-
-
-def _write_chunk(
-    folder: Path, engine: Engine, table: pl.DataFrame, parts: Sequence[Path], stamp: Stamp
-) -> None:
-    """Write the files of a chunk folder from its finished batches."""
-    tables = [read_table(part, CHUNK) for part in parts]
-    tracks = represented(engine.tracks)
-    channels = {s.name: scorer_tracks(s, tracks) for s in engine.scorers}
-    with_spread = []
-    for scorer in engine.scorers:
-        rows = [t.filter(pl.col("scorer") == scorer.name) for t in tables]
-        one = pl.concat(rows) if rows else empty_rows()
-        shaped = shape_rows(one, scorer, len(channels[scorer.name]))
-        with_spread += [scorer.name] if SPREAD in shaped.columns else []
-        with write_part(folder / f"{file_name(scorer.name)}.parquet", stamp) as writer:
-            writer.write(shaped)
-    write_table(table, folder / "variants.parquet", stamp)
-    write_table(track_table(engine.scorers, channels, engine.organism), folder / "tracks.parquet", stamp)
-    info = {
-        "model": engine.predictor.name,
-        "organism": engine.organism,
-        "window": engine.settings.window,
-        "variants": table.height,
-        "contigs": engine.genome.lengths,
-        "scorers": [s.as_dict() for s in engine.scorers],
-    }
-    if with_spread:
-        info["spread"] = with_spread  # scorers whose rows tell how far the members of an ensemble differ
-    write_json(info, folder / "chunk.json", stamp)
-
-
-def empty_rows() -> pl.DataFrame:
-    """A batch table without rows."""
-    lists = dict.fromkeys(("raw", SPREAD), pl.List(pl.Float32))
-    return pl.DataFrame(schema={"scorer": pl.String, **_ROW_SCHEMA, **lists})
-
-
-def shape_rows(rows: pl.DataFrame, scorer: Scorer, channels: int) -> pl.DataFrame:
-    """Rows of one scorer in the columns of its file: `raw` becomes a fixed-size list of its channels.
-
-    So does `spread` where there is one.
-    """
-    keys = [*VARIANT_KEYS, *GENE_KEYS, *(JUNCTION_KEYS if scorer.part is Part.JUNCTIONS else ())]
-    lists = ["raw", SPREAD] if rows[SPREAD].count() else ["raw"]
-    return rows.select(*keys, *(pl.col(name).list.to_array(channels) for name in lists))
-
-
-def track_table(scorers: Sequence[Scorer], channels: dict[str, list[dict]], organism: str) -> pl.DataFrame:
-    """Rows of all scorers in channel order: `scorer`, `channel`, TRACK_COLUMNS, REPRESENTATION_COLUMNS."""
-    rows = [
-        row | {"scorer": s.name, "channel": i, "organism": organism}
-        for s in scorers
-        for i, row in enumerate(channels[s.name])
-    ]
-    columns = ["scorer", "channel", *TRACK_COLUMNS, *REPRESENTATION_COLUMNS]
-    frame = pl.DataFrame([{c: row.get(c) for c in columns} for row in rows], infer_schema_length=None)
-    kinds = dict.fromkeys(["channel", *REPRESENTATION_COLUMNS], pl.Int64) | {"representation": pl.Float64}
-    return frame.select(columns).cast(kinds)

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from megabase.files import read_table
-from megabase.scoring.keys import GENE_KEYS, VARIANT_KEYS, raw_matrix
-from megabase.scoring.parts import CHUNK
+from megabase.scoring.keys import GENE_KEYS, SPREAD, VARIANT_KEYS, raw_matrix
+from megabase.scoring.parts import CHUNK, read_blocks
 
 COMPOSITE = "composite_splicing"  # derived in the merge from the three splicing scorers
 JUNCTION_WEIGHT = 1 / 5  # of the junction score
@@ -26,23 +26,34 @@ def has_composite(folder: str | Path) -> bool:
 
 
 def composite_table(folder: str | Path) -> pl.DataFrame:
-    """Rows (variant x gene) of the composite splicing score of a chunk folder; `raw` has one channel."""
+    """Rows (variant x gene) of the composite splicing score of a chunk folder; `raw` has one channel.
+
+    So has `spread`, in the chunks of an ensemble.
+    """
     keys = [*VARIANT_KEYS, *GENE_KEYS]
-    parts = [
-        _largest(read_table(Path(folder) / f"{name}.parquet", CHUNK), weight)
-        for name, weight in PARTS.items()
-    ]
+    parts = [_largest(Path(folder) / f"{name}.parquet", weight) for name, weight in PARTS.items()]
     total = (
         pl.concat(parts)
         .group_by(keys, maintain_order=True)
         .agg(pl.col("value").sum().cast(pl.Float32).alias("raw"))
     )
-    return total.with_columns(pl.concat_list("raw").list.to_array(1).alias("raw"))
+    found = total.with_columns(pl.concat_list("raw").list.to_array(1).alias("raw"))
+    own = Path(folder) / f"{COMPOSITE}.parquet"  # an ensemble's, who alone knows the spread
+    if not own.is_file():
+        return found
+    known = read_table(own, CHUNK)
+    return (
+        found.join(known.select(*keys, SPREAD), on=keys, how="left", nulls_equal=True, maintain_order="left")
+        if SPREAD in known.columns
+        else found
+    )
 
 
-def _largest(table: pl.DataFrame, weight: float) -> pl.DataFrame:
-    """Weighted largest score a variant and gene: keys and `value` (NaN counts as none)."""
+def _largest(path: Path, weight: float) -> pl.DataFrame:
+    """Weighted largest score a variant and gene, read in blocks: keys and `value` (NaN counts as none)."""
     keys = [*VARIANT_KEYS, *GENE_KEYS]
-    largest = np.nan_to_num(raw_matrix(table), nan=0.0).max(1, initial=0.0)
-    values = table.select(keys).with_columns(pl.Series("value", largest.astype(np.float64)))
-    return values.group_by(keys, maintain_order=True).agg(pl.col("value").max() * weight)
+    found = []
+    for table in read_blocks(path, CHUNK):
+        largest = np.nan_to_num(raw_matrix(table), nan=0.0).max(1, initial=0.0)
+        found.append(table.select(keys).with_columns(pl.Series("value", largest.astype(np.float64))))
+    return pl.concat(found).group_by(keys, maintain_order=True).agg(pl.col("value").max() * weight)

@@ -71,7 +71,8 @@ class Engine:
     predictor: meets the `Predictor` protocol. genome: `.organism`, `.codes`. annotation: genes, or None.
     settings: `window` (bases), `batch_size` (sequences predicted together), and if there `placement`, `tile`,
     `together`, `cache` (GB of encoder activations kept) and `whole_windows`. alleles: what gives the pieces
-    and the alignment of a variant's alleles, by default `megabase.variants`.
+    and the alignment of a variant's alleles, by default `megabase.variants`. start: of the one window of all
+    variants, by default each has its own.
     """
 
     def __init__(
@@ -82,9 +83,12 @@ class Engine:
         scorers: Sequence[Scorer],
         settings: Any,
         alleles: Any = None,
+        *,
+        start: int | None = None,
     ) -> None:
         if alleles is None:
             from megabase import variants as alleles
+        self._fixed = start
         self.predictor, self.genome, self.annotation = predictor, genome, annotation
         self.scorers, self.settings, self._alleles = list(scorers), settings, alleles
         self.placement = getattr(settings, "placement", CENTERED)
@@ -104,8 +108,17 @@ class Engine:
         if hasattr(predictor, "windows") and not getattr(settings, "whole_windows", False):
             limit = int(getattr(settings, "cache", 1.0) * 1e9)
             self.members = predictor.windows(genome, self.organism, window=settings.window, limit=limit) or []
+        self.with_composite = False  # whether `composite_splicing` is scored, too, for its spread
         if self.members:
             self._sparse = SparseScoring(self.members, self._rows, self.scorers, settings.window)
+            self.with_composite = self._sparse.with_composite
+
+    def moved(
+        self, scorers: Sequence[Scorer], genome: Any, annotation: Annotation | None, start: int | None
+    ) -> Engine:
+        """An engine of the same model and settings for other scorers, genome and genes, or in one window."""
+        given = self.predictor, genome, annotation, scorers, self.settings, self._alleles
+        return Engine(*given, start=start)
 
     def batches(self, variants: Sequence[Any]) -> Iterator[slice]:
         """Runs of neighbouring variants that are scored together; a window is parted only when it is full."""
@@ -147,6 +160,8 @@ class Engine:
     # --- the variants' windows
 
     def _start(self, variant: Any) -> int:
+        if self._fixed is not None:
+            return self._fixed
         return place_window(variant, self.placement, self.settings.window, self.tile)
 
     def _cases(self, variants: Sequence[Any]) -> tuple[list[Case], list[Pieces]]:

@@ -20,7 +20,7 @@ from megabase.logs import LOGGER
 from megabase.predictors.junctions import Reader, unstack_junctions
 from megabase.scoring.annotation import Annotation, GeneModel
 from megabase.scoring.engine import Case, Engine, Predictions
-from megabase.scoring.mutagenesis import mutate
+from megabase.scoring.mutagenesis import Question, contributions
 from megabase.scoring.observed import observed_tracks
 from megabase.scoring.scorers import RECOMMENDED, Scorer, parse_scorer, scorer_tracks
 from megabase.scoring.store import SCORES, scorer_parts
@@ -168,13 +168,11 @@ def explain(
         found = observed_tracks(store, rows, *window)
         arrays |= {f"observed/{o.value}": values for o, values in found.items()}
     span = _ism_span(case, ism_width, engine.settings.window)
-    for key, index in (("ism", case.ref_index), ("ism_alt", case.alt_index)):
-        arrays[key] = mutate(
-            engine, choice.scorer, choice.channel, choice.gene_id, case, codes[index], span, type(variant),
-            on_alternate=key == "ism_alt",
-        )  # fmt: skip
+    places = variant.chrom, case.start + span[0], case.start + span[1]
+    question = Question(*places, choice.scorer, (choice.channel,), choice.gene_id)
+    arrays |= contributions(engine, question, case, codes)
     info = _description(engine, choice, variant, case, rows)
-    info["ism"] = {"start": case.start + span[0], "end": case.start + span[1]}
+    info["ism"] = {"start": question.start, "end": question.end}
     for key, index in (("sequence", case.ref_index), ("sequence_alt", case.alt_index)):
         info["ism"][key] = decode(codes[index, span[0] : span[1]].numpy())
     info["junctions"] = _junctions(engine, case, predictions, junctions)

@@ -23,7 +23,8 @@ from torch import Tensor
 from megabase.files import Stamp, atomic_path, hash_json, write_json, write_table
 from megabase.logs import LOGGER, progress
 from megabase.scoring.annotation import Annotation, GeneModel
-from megabase.scoring.chunks import input_hashes, track_table
+from megabase.scoring.chunk_files import track_table
+from megabase.scoring.chunks import input_hashes
 from megabase.scoring.formulas import GENE_SUMMARIES
 from megabase.scoring.masks import centre_span, gene_masks
 from megabase.scoring.regions import Region, Rejected, read_regions

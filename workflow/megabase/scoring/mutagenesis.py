@@ -1,12 +1,14 @@
 """In-silico mutagenesis: what each base around a variant contributes to one score.
 
-Tensor part of scoring. Matrix convention: each substitution's score less the mean of the three, so the base
-that is there holds minus their mean (plus, for an unsigned scorer). Source: AlphaGenome (ISM matrices).
+Every substitution is a variant that the engine scores, on the sequence of the ALT allele, too; about a
+structural variant both are mutated in whole windows. Tensor part of scoring. Matrix convention: each
+substitution's score less the mean of the three, so the base that is there holds minus their mean (plus, for
+an unsigned scorer). Source: AlphaGenome (ISM matrices).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,27 @@ import torch
 from torch import Tensor
 
 from megabase.alignment import Alignment
+from megabase.logs import progress
+from megabase.scoring.alternate import AlternateGenome, alternate_annotation
 from megabase.scoring.engine import Case, Engine, Predictions
 from megabase.scoring.scorers import Scorer
+from megabase.sequence import decode
 from megabase.spec import ALPHABET, UNKNOWN_BASE, OutputType
+from megabase.structural import is_structural
+
+AT_ONCE = 96  # substitutions between two steps of the progress line
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is mutated and which number is read: a stretch, a scorer, the channels averaged, a gene."""
+
+    chrom: str
+    start: int
+    end: int
+    scorer: Scorer
+    channels: tuple[int, ...]
+    gene_id: str | None
 
 
 def contribution_matrix(scores: np.ndarray, bases: np.ndarray, *, signed: bool) -> np.ndarray:
@@ -32,6 +52,76 @@ def contribution_matrix(scores: np.ndarray, bases: np.ndarray, *, signed: bool) 
         matrix = np.where(own, np.abs(matrix), matrix)
     matrix[~known | np.isnan(matrix).any(1)] = 0
     return matrix.astype(np.float32)
+
+
+def answer(
+    engine: Engine, question: Question, variant: Any | None, *, start: int | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays of a mutagenesis, and the sequences that were mutated by array (`ism`, `ism_alt`).
+
+    variant: its ALT sequence is mutated, too; ValueError for one that is not a sequence (`AlternateGenome`).
+    start: of the one window of all substitutions, on either sequence; by default each has its own.
+    """
+    one = [question.scorer]
+    alleles = {"": engine.moved(one, engine.genome, engine.annotation, start)}
+    if variant is not None:
+        annotation = alternate_annotation(engine.annotation, variant) if engine.annotation else None
+        genome = AlternateGenome(engine.genome, variant)
+        alleles["_alt"] = engine.moved(one, genome, annotation, start)
+    arrays, sequences = {}, {}
+    for name, own in alleles.items():
+        bases = own.genome.codes(question.chrom, question.start, question.end)
+        scores = substitution_scores(own, question, bases)
+        arrays[f"scores{name}"] = scores.astype(np.float32)
+        arrays[f"ism{name}"] = contribution_matrix(scores, bases, signed=question.scorer.signed)
+        sequences[f"ism{name}"] = decode(bases)
+    return arrays, sequences
+
+
+def contributions(engine: Engine, question: Question, case: Case, codes: Tensor) -> dict[str, np.ndarray]:
+    """Matrices [W, 4] `ism` and `ism_alt` of both alleles of a case, all in its window.
+
+    codes: uint8 [B, S], the sequences of the alleles. One channel is read.
+    """
+    if not is_structural(case.variant.alt):
+        arrays, _ = answer(engine, question, case.variant, start=case.start)
+        return {key: arrays[key] for key in ("ism", "ism_alt")}
+    span = question.start - case.start, question.end - case.start
+    return {
+        key: mutate(
+            engine, question.scorer, question.channels[0], question.gene_id, case, codes[index], span,
+            type(case.variant), on_alternate=key == "ism_alt",
+        )
+        for key, index in (("ism", case.ref_index), ("ism_alt", case.alt_index))
+    }  # fmt: skip
+
+
+def substitution_scores(engine: Engine, question: Question, bases: np.ndarray) -> np.ndarray:
+    """Score [W, 4] of every substitution of codes uint8 [W]; NaN at the base itself and where none is."""
+    from megabase.variants import Variant
+
+    places = [(i, b) for i, own in enumerate(bases) if own < UNKNOWN_BASE for b in range(4) if b != own]
+    variants = [
+        Variant(question.chrom, question.start + i, ALPHABET[bases[i]], ALPHABET[b]) for i, b in places
+    ]
+    scores = np.full((len(bases), 4), np.nan)
+    with progress(len(variants), "mutagenize", "substitutions") as bar:
+        for first in range(0, len(variants), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            for (i, b), found in zip(places[part], engine.score(variants[part]), strict=True):
+                scores[i, b] = _read(found[question.scorer.name], question)
+            bar.advance(len(variants[part]))
+    return scores
+
+
+def _read(rows: Any, question: Question) -> float:
+    """Mean over the channels of the gene's row; of several rows (junctions) the largest."""
+    wanted = [
+        question.gene_id is None or (g is not None and g.gene_id == question.gene_id) for g in rows.genes
+    ]
+    values = rows.raw[np.flatnonzero(wanted)][:, list(question.channels)].double().nanmean(-1)
+    values = values[~values.isnan()]
+    return float(values[values.abs().argmax()]) if len(values) else float("nan")
 
 
 @torch.inference_mode()

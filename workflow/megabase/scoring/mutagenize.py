@@ -7,7 +7,7 @@ About a variant the same is done on the ALT sequence, whose positions are those 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,33 +15,18 @@ import numpy as np
 import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_json, hash_path, write_json, write_tsv
-from megabase.logs import LOGGER, progress
-from megabase.scoring.alternate import AlternateGenome, alternate_annotation
+from megabase.logs import LOGGER
 from megabase.scoring.annotation import Annotation
 from megabase.scoring.engine import Engine
-from megabase.scoring.mutagenesis import contribution_matrix
+from megabase.scoring.mutagenesis import Question, answer
 from megabase.scoring.scorers import Part, Scorer, parse_scorers, scorer_tracks
-from megabase.sequence import decode
-from megabase.spec import ALPHABET, UNKNOWN_BASE
+from megabase.spec import ALPHABET
 
 if TYPE_CHECKING:
     from megabase.settings.scoring import ScoringSettings
 
 KIND = "mutagenesis"
 CARD = "mutagenesis.json"
-AT_ONCE = 96  # substitutions between two steps of the progress line
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is mutated and which number is read: a stretch, a scorer, the channels averaged, a gene."""
-
-    chrom: str
-    start: int
-    end: int
-    scorer: Scorer
-    channels: tuple[int, ...]
-    gene_id: str | None
 
 
 def mutagenize(
@@ -156,53 +141,6 @@ def choose_gene(engine: Engine, scorer: Scorer, place: tuple[str, int, int], gen
     if len(chosen) != 1:
         raise ValueError(f"{scorer.name} reads one gene: wanted one of those in reach ({known})")
     return chosen[0].gene_id
-
-
-def answer(
-    engine: Engine, question: Question, variant: Any | None
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays of a mutagenesis, and the sequences that were mutated by array (`ism`, `ism_alt`)."""
-    alleles = {"": engine}
-    if variant is not None:
-        annotation = alternate_annotation(engine.annotation, variant) if engine.annotation else None
-        genome = AlternateGenome(engine.genome, variant)
-        alleles["_alt"] = Engine(engine.predictor, genome, annotation, engine.scorers, engine.settings)
-    arrays, sequences = {}, {}
-    for name, one in alleles.items():
-        bases = one.genome.codes(question.chrom, question.start, question.end)
-        scores = substitution_scores(one, question, bases)
-        arrays[f"scores{name}"] = scores.astype(np.float32)
-        arrays[f"ism{name}"] = contribution_matrix(scores, bases, signed=question.scorer.signed)
-        sequences[f"ism{name}"] = decode(bases)
-    return arrays, sequences
-
-
-def substitution_scores(engine: Engine, question: Question, bases: np.ndarray) -> np.ndarray:
-    """Score [W, 4] of every substitution of codes uint8 [W]; NaN at the base itself and where none is."""
-    from megabase.variants import Variant
-
-    places = [(i, b) for i, own in enumerate(bases) if own < UNKNOWN_BASE for b in range(4) if b != own]
-    variants = [
-        Variant(question.chrom, question.start + i, ALPHABET[bases[i]], ALPHABET[b]) for i, b in places
-    ]
-    scores = np.full((len(bases), 4), np.nan)
-    with progress(len(variants), "mutagenize", "substitutions") as bar:
-        for first in range(0, len(variants), AT_ONCE):
-            part = slice(first, first + AT_ONCE)
-            for (i, b), found in zip(places[part], engine.score(variants[part]), strict=True):
-                scores[i, b] = _read(found[question.scorer.name], question)
-            bar.advance(len(variants[part]))
-    return scores
-
-
-def _read(rows: Any, question: Question) -> float:
-    """Mean over the channels of the gene's row; of several rows (junctions) the largest."""
-    wanted = [
-        question.gene_id is None or (g is not None and g.gene_id == question.gene_id) for g in rows.genes
-    ]
-    values = rows.raw[np.flatnonzero(wanted)][:, list(question.channels)].double().nanmean(-1)
-    values = values[~values.isnan()]
-    return float(values[values.abs().argmax()]) if len(values) else float("nan")
 
 
 def write_answer(

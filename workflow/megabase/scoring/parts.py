@@ -44,15 +44,28 @@ def block_rows(width: int) -> int:
 
 
 class PartWriter:
-    """Appends blocks of rows to one Parquet file; the schema is that of the first block."""
+    """Appends blocks of rows to one Parquet file; the schema is that of the first block.
+
+    Rows wait until a row group is full, so the bytes do not depend on how the rows are cut in blocks.
+    """
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
         self._path, self._stamp = path, stamp
         self._writer: pq.ParquetWriter | None = None
+        self._held: list[pl.DataFrame] = []
 
     def write(self, table: pl.DataFrame) -> None:
         """Append rows; `raw` is a fixed-size list."""
-        found = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+        self._held.append(table)
+        group = group_rows(table.schema["raw"].size)
+        if (rows := sum(block.height for block in self._held)) >= group:
+            whole = rows // group * group
+            together = pl.concat(self._held)
+            self._append(together[:whole])
+            self._held = [together[whole:]]
+
+    def _append(self, table: pl.DataFrame) -> None:
+        found = table.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
         if self._writer is None:
             self._writer = self._open(found.schema)
         self._writer.write_table(found, row_group_size=group_rows(table.schema["raw"].size))
@@ -72,7 +85,9 @@ class PartWriter:
         )  # fmt: skip
 
     def close(self) -> None:
-        """End the file."""
+        """Write the rows that wait, and end the file."""
+        if self._held and (self._writer is None or any(block.height for block in self._held)):
+            self._append(pl.concat(self._held))
         if self._writer is not None:
             self._writer.close()
 

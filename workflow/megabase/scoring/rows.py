@@ -36,13 +36,15 @@ Readings = Mapping[OutputType, Reading]
 class Rows:
     """Rows of one scorer for one variant: raw float32 [N, P] on the CPU, their genes and junctions.
 
-    spread: standard deviation of the scores over the members of an ensemble, float32 [N, P].
+    spread: standard deviation of the scores over the members of an ensemble, float32 [N, P]. largest: the
+    largest score of each member over the tracks, float32 [M, N], NaN counted as zero.
     """
 
     raw: Tensor
     genes: list[GeneModel | None]
     junctions: Tensor | None = None  # int64 [N, 2], introns
     spread: Tensor | None = None
+    largest: Tensor | None = None
 
 
 class RowMaker:

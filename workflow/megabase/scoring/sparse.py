@@ -16,6 +16,8 @@ from torch import Tensor
 from megabase.alignment import merged
 from megabase.alleles import Pieces
 from megabase.predictors.readings import Reading, mean_reading
+from megabase.scoring.composite import COMPOSITE
+from megabase.scoring.composite_rows import composite_rows, largest_of, tells_composite
 from megabase.scoring.reads import AROUND, Span, bodies, wanted_of
 from megabase.scoring.rows import RowMaker, Rows, same_junctions, splice_positions
 from megabase.scoring.scorers import Part, Scorer
@@ -34,7 +36,8 @@ Pair = tuple[Mapping[OutputType, Reading], Mapping[OutputType, Reading]]  # of R
 class SparseScoring:
     """Scores cases with one model, or with the mean of several and the spread over them.
 
-    members: `Windows` of every model.
+    members: `Windows` of every model. Of several the composite splicing score is a row of its own, where its
+    parts are scored: its spread is known here alone.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SparseScoring:
         self._far = [s for s in scorers if s.part not in AROUND]
         self._scorers = list(scorers)
         self._junctions = any(s.part is Part.JUNCTIONS for s in scorers)
+        self.with_composite = len(self._members) > 1 and tells_composite(s.name for s in scorers)
 
     def score(
         self,
@@ -161,6 +165,8 @@ class SparseScoring:
         """Rows of every scorer; cases: by member, with their junctions."""
         for scorer in self._scorers:
             rows[scorer.name] = self._score(scorer, cases or [case] * len(pairs), pairs, coding)
+        if self.with_composite:
+            rows[COMPOSITE] = composite_rows(rows)
 
     def _with_junctions(self, case: Case, refs: list[Found], alts: list[Found]) -> list[Case]:
         """The case with the junctions that every member predicts, at the sites of their mean."""
@@ -192,9 +198,11 @@ class SparseScoring:
             for side in (0, 1)
         ]
         rows = self._rows.rows(scorer, _mean_case(cases), *means, coding)
-        return replace(rows, spread=self._spread(scorer, rows, cases, pairs, coding))
+        own = self._own_scores(scorer, rows, cases, pairs, coding)
+        spread = own.std(0) if own.numel() else rows.raw
+        return replace(rows, spread=spread, largest=largest_of(own))
 
-    def _spread(
+    def _own_scores(
         self,
         scorer: Scorer,
         rows: Rows,
@@ -202,7 +210,7 @@ class SparseScoring:
         pairs: Sequence[Pair],
         coding: Sequence[GeneModel],
     ) -> Tensor:
-        """Standard deviation (n - 1) over the members' scores, [N, P] as the rows of their mean."""
+        """The members' scores [M, N, P], rows as those of their mean."""
         if scorer.part is Part.JUNCTIONS:
             own = [same_junctions(rows, case) for case in cases]
         else:
@@ -210,7 +218,7 @@ class SparseScoring:
                 self._rows.rows(scorer, case, *pair, coding).raw
                 for case, pair in zip(cases, pairs, strict=True)
             ]
-        return torch.stack(own).std(0) if rows.raw.numel() else rows.raw
+        return torch.stack(own) if rows.raw.numel() else rows.raw.expand(len(pairs), *rows.raw.shape)
 
 
 def _mean_case(cases: Sequence[Case]) -> Case:

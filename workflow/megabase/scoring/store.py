@@ -244,4 +244,4 @@ def _track_table(chunk: Path, scorers: Sequence[dict]) -> pl.DataFrame:
         return tracks
     row = {"scorer": COMPOSITE, "channel": 0, "name": COMPOSITE, "strand": ".",
            "output_type": COMPOSITE_SCORER["output_type"]}  # fmt: skip
-    return pl.concat([tracks, pl.DataFrame([row])], how="diagonal")
+    return pl.concat([tracks, pl.DataFrame([row])], how="diagonal_relaxed")

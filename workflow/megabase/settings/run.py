@@ -78,9 +78,9 @@ class CostSettings(Section):
         {}, description="variants that one GPU scores in a second, where that was measured"
     )
     bytes_per_variant: float = Field(
-        216_000.0,
+        150_000.0,
         gt=0,
-        description="size of a variant's scores: 27,000 values, raw and quantile, not compressed",
+        description="size of a variant's scores: measured with the published human tracks and 14 genes",
     )
     windows: dict[str, Positive] = Field(
         {}, description="windows by organism; where none are given, evaluation is told per 1,000 windows"
