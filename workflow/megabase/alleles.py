@@ -110,6 +110,27 @@ def cut(pieces: Sequence[Piece], first: int, last: int) -> Pieces:
     )
 
 
+class OtherStrand:
+    """A genome turned round: base p of a chromosome lies at -p - 1, complemented."""
+
+    def __init__(self, genome: Sequences) -> None:
+        self._genome = genome
+
+    def codes(self, chrom: str, start: int, end: int) -> np.ndarray:
+        """uint8 [end - start], 4 beyond the chromosome."""
+        return reverse_complement(self._genome.codes(chrom, -end, -start))
+
+
+def turned(pieces: Pieces) -> Pieces:
+    """The reverse complement of a window, as pieces of the `OtherStrand` of its genome."""
+    return tuple(
+        replace(piece, start=-piece.end, end=-piece.start)
+        if piece.bases is None
+        else Piece.literal(reverse_complement(np.frombuffer(piece.bases, np.uint8)))
+        for piece in reversed(pieces)
+    )
+
+
 def codes_of(pieces: Sequence[Piece], genome: Sequences) -> np.ndarray:
     """Codes uint8 [S] of a window."""
     parts = [piece.codes(genome) for piece in pieces]

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megabase.alleles import OtherStrand
 from megabase.augment import reverse_contacts, reverse_sites, reverse_tracks, reverse_usage, swap_halves
 from megabase.predictors.junctions import Reader, predict_with_junctions
+from megabase.predictors.strand_windows import StrandWindows
 from megabase.sequence import reverse_complement
 from megabase.spec import OUTPUTS, Kind, OutputType, SiteClass
 
@@ -119,6 +121,22 @@ class BothStrands:
         behind = self._predictor.differentiable(sequence.flip(1, 2), organism, output, wanted)
         both = (ahead + _turn(output, "1bp", behind, partners)) / 2
         return both[..., [wanted.index(c) for c in channels]]
+
+    def windows(self, genome: Any, organism: str, *, window: int, limit: int) -> list[StrandWindows] | None:
+        """What reads the means at chosen places of windows; None where the wrapped one cannot be read so."""
+        if not hasattr(self._predictor, "windows"):
+            return None
+        pair = [
+            self._predictor.windows(one, organism, window=window, limit=limit // 2)
+            for one in (genome, OtherStrand(genome))
+        ]
+        if not all(pair):
+            return None
+        tracks = self.tracks(organism)
+        partners = {
+            o: _partners(rows, None)[0] for o, rows in tracks.items() if OUTPUTS[o].kind is Kind.TRACKS
+        }
+        return [StrandWindows(*both, partners) for both in zip(*pair, strict=True)]
 
     def _means(
         self,
