@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from scoring_stand_ins import make_annotation, make_genome, some_variants
-from test_scoring_sparse import WINDOW, make_predictor
+from sparse_stand_ins import WINDOW, make_predictor
 
 from megabase.files import Stamp, write_table
 from megabase.predictors.ensemble import EnsemblePredictor

@@ -5,17 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from scoring_stand_ins import make_annotation, make_genome
+import sparse_stand_ins
+from scoring_stand_ins import make_annotation
+from sparse_stand_ins import PLACED, WINDOW, assert_close, event, make_engine, make_predictor
 from test_personal_engine import allele, edits_of, table_of
-from test_scoring_sparse import BLOCK, PLACED, WINDOW, assert_close, make_engine, make_predictor
 
 from megabase.personal import Haplotypes
-from megabase.predictors import encodings
 from megabase.scoring.personal_engine import PersonalEngine
 from megabase.scoring.scorers import RECOMMENDED
-from megabase.sequence import decode
 from megabase.variants import Variant
 
+genome, small_blocks = sparse_stand_ins.genome, sparse_stand_ins.small_blocks  # fixtures
 EVENTS = [
     (10_590, "<DEL:END=11000>"), (10_590, "<DUP:END=10950>"), (10_590, "<INV:END=11700>"),
     (10_590, "t[chr1:20000["), (10_590, "t]chr1:12000]"), (10_590, "]chr2:3000]CCt"),
@@ -23,24 +23,9 @@ EVENTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch) -> None:
-    monkeypatch.setattr(encodings, "BLOCK", BLOCK)
-
-
-@pytest.fixture(scope="module")
-def genome(tmp_path_factory):
-    return make_genome(tmp_path_factory.mktemp("genome"))
-
-
 @pytest.fixture(scope="module")
 def predictor():
     return make_predictor()
-
-
-def event(genome, position: int, alt: str) -> Variant:
-    base = decode(genome.codes("chr1", position, position + 1))
-    return Variant("chr1", position, base, alt.replace("t", base))
 
 
 @pytest.mark.parametrize(("placement", "tile"), PLACED[:3])

@@ -6,32 +6,31 @@ import copy
 
 import numpy as np
 import pytest
+import sparse_stand_ins
 import torch
-from scoring_stand_ins import ToyPredictor, make_genome
-from test_scoring_sparse import (
-    BLOCK,
+from scoring_stand_ins import ToyPredictor
+from sparse_stand_ins import (
     PLACED,
     WINDOW,
     assert_close,
     errors,
+    event,
     every_kind,
-    exactly,
     make_engine,
     make_predictor,
     same_rows,
 )
-from test_structural_scores import event
 
 from megabase.alleles import OtherStrand, Piece, codes_of, turned
-from megabase.predictors import encodings
 from megabase.predictors.alphagenome import AlphaGenomePredictor
 from megabase.predictors.ensemble import EnsemblePredictor
 from megabase.predictors.strands import BothStrands
 from megabase.sequence import reverse_complement
 from megabase.spec import OUTPUTS, Kind, OutputType
 
+exactly = sparse_stand_ins.exactly  # fixtures
+genome, small_blocks = sparse_stand_ins.genome, sparse_stand_ins.small_blocks
 PARTNERS = (1, 0, 2)  # of strands "+-."
-exactly = exactly  # the fixture
 
 
 def paired(predictor: AlphaGenomePredictor) -> AlphaGenomePredictor:
@@ -43,16 +42,6 @@ def paired(predictor: AlphaGenomePredictor) -> AlphaGenomePredictor:
                 for row, partner in zip(rows, PARTNERS, strict=True):
                     row["strand_partner"] = partner
     return AlphaGenomePredictor(predictor.model, info)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch) -> None:
-    monkeypatch.setattr(encodings, "BLOCK", BLOCK)
-
-
-@pytest.fixture(scope="module")
-def genome(tmp_path_factory):
-    return make_genome(tmp_path_factory.mktemp("genome"))
 
 
 @pytest.fixture(scope="module")
