@@ -120,17 +120,17 @@ def test_mutagenesis_agrees_with_scoring_each_substitution(world):
 
 
 @pytest.mark.parametrize(
-    ("index", "name", "gene"),
-    [(0, "dnase", None), (1, "dnase", None), (2, "cage", None), (0, "rna_seq", "plus")],
+    ("index", "name", "channel", "gene"),
+    [(0, "dnase", 1, None), (1, "dnase", 1, None), (2, "cage", 1, None), (0, "rna_seq", 0, "plus")],
 )
-def test_mutagenesis_is_that_of_whole_windows_about_the_variant(world, index, name, gene):
+def test_mutagenesis_is_that_of_whole_windows_about_the_variant(world, index, name, channel, gene):
     """An SNV, an insertion and a deletion on both alleles; all substitutions in the window of the variant."""
     variant = some_variants(world.genome)[index]
-    arrays, info = explain(world.engine, _choice(name, variant, gene, 1), variant, None, WIDTH)
+    arrays, info = explain(world.engine, _choice(name, variant, gene, channel), variant, None, WIDTH)
     (case,), codes = world.engine.cases([variant])
     span = info["ism"]["start"] - case.start, info["ism"]["end"] - case.start
     for key, allele in (("ism", case.ref_index), ("ism_alt", case.alt_index)):
-        wanted = mutate(world.engine, RECOMMENDED[name], 1, gene, case, codes[allele], span, Variant,
+        wanted = mutate(world.engine, RECOMMENDED[name], channel, gene, case, codes[allele], span, Variant,
                         on_alternate=key == "ism_alt")  # fmt: skip
         assert np.abs(wanted).max() > 1e-4
         np.testing.assert_allclose(arrays[key], wanted, atol=1e-5)
