@@ -1,4 +1,5 @@
 # Variants in chunks -> scores with quantiles. The DAG sees chunks, a job sees batches of variants.
+# A chunk's output is the file of its folder that is written last: no kill removes half of a file.
 
 
 rule split_variants:
@@ -63,7 +64,6 @@ rule score_variants:
         polya_sites=plan.polya_sites,
         haplotypes=plan.variant_haplotypes,
     output:
-        # Not the folder: this is written last, and no kill removes half of a file.
         info="<results>/chunks/{variants}/{model}/{scatteritem}/chunk.json",
     log:
         "<logs>/score_variants/{variants}/{model}/{scatteritem}.log",
