@@ -7,6 +7,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= 2
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 
@@ -19,9 +20,9 @@ demo: .venv/installed
 check-demo: .venv/installed-test
 	$(BIN)/python -m pytest -m demo tests/demo $(TEST_FLAGS)
 
-# The networks of the tests are so small that a second thread costs more than it brings.
+# The networks of the tests are so small that a second thread costs more than it brings: a second process instead.
 test: .venv/installed-test
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo and not cluster" $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo and not cluster" -n $(TEST_PROCESSES) --dist loadgroup $(TEST_FLAGS)
 
 test-all: .venv/installed-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TEST_FLAGS)

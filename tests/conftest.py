@@ -11,6 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MEGABASE_SHARED", ROOT.parent / "shared"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and those of the full-size network: it is 2 GB, made once."""
+    for item in items:
+        file = item.path.relative_to(ROOT / "tests")
+        name = file.parts[0] if file.parts[0] == "numerics" else str(file)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 def _shared(folder: str) -> Path:
     path = SHARED / folder
     if not path.exists():
