@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from megabase import memory
 from megabase.model import AlphaGenome, Sizes, from_haiku
 from megabase.model.checkpoint import load_tensors
 
@@ -39,4 +40,7 @@ def model(facts: Path) -> Iterator[AlphaGenome]:
         if name.startswith("track_means."):
             tensors[name] = torch.ones(value.shape)
     load_tensors(model, tensors, "parameters by rule")
+    memory.keep_large_blocks()  # as the commands do
     yield model.eval()
+    del model, tensors, params, state
+    memory.give_back_holes(0)  # other tests follow in this process
