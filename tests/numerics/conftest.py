@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import zlib
 from collections.abc import Iterator
@@ -30,7 +31,16 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.fixture(scope="package")
-def model(facts: Path) -> Iterator[AlphaGenome]:
+def room() -> Iterator[None]:
+    """Memory that is reused while these tests last, as in the commands, and given back for those that follow."""
+    memory.keep_large_blocks()
+    yield
+    gc.collect()
+    memory.give_back_holes(0)
+
+
+@pytest.fixture(scope="package")
+def model(facts: Path, room: None) -> AlphaGenome:
     tree = json.loads((facts / "alphagenome_param_tree.json").read_text())
     params, state = ({k: draw(k, tuple(v)) for k, v in tree[part].items()} for part in ("params", "state"))
     tensors = from_haiku(params, state)
@@ -40,7 +50,4 @@ def model(facts: Path) -> Iterator[AlphaGenome]:
         if name.startswith("track_means."):
             tensors[name] = torch.ones(value.shape)
     load_tensors(model, tensors, "parameters by rule")
-    memory.keep_large_blocks()  # as the commands do
-    yield model.eval()
-    del model, tensors, params, state
-    memory.give_back_holes(0)  # other tests follow in this process
+    return model.eval()
