@@ -32,7 +32,7 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 @pytest.fixture(scope="package")
 def room() -> Iterator[None]:
-    """Memory that is reused while these tests last, as in the commands, and given back for those that follow."""
+    """Memory that is reused while these tests last, as in the commands, and given back for others."""
     memory.keep_large_blocks()
     yield
     gc.collect()
