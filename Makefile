@@ -22,7 +22,7 @@ check-demo: .venv/installed-test
 
 # The networks of the tests are so small that a second thread costs more than it brings: a second process instead.
 test: .venv/installed-test
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo and not cluster" -n $(TEST_PROCESSES) --dist loadgroup $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow and not demo and not cluster" -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder $(TEST_FLAGS)
 
 test-all: .venv/installed-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TEST_FLAGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MEGABASE_SHARED", ROOT.parent / "shared"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file in one process, and those of the full-size network: it is 2 GB, made once."""
-    for item in items:
-        file = item.path.relative_to(ROOT / "tests")
-        name = file.parts[0] if file.parts[0] == "numerics" else str(file)
-        item.add_marker(pytest.mark.xdist_group(name))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "numerics" if "/numerics/" in file else file
+
+    return ByFile(config, log)
 
 
 def _shared(folder: str) -> Path:
