@@ -179,6 +179,21 @@ class Asker:
             temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 
+class Pace:
+    """Waits so that this process asks a host at most `per_second` times a second."""
+
+    def __init__(self, per_second: float) -> None:
+        self.interval = 1.0 / per_second
+        self._next: dict[str, float] = {}
+
+    def wait(self, host: str) -> None:
+        """Return when the host may be asked again."""
+        now = time.monotonic()
+        turn = max(now, self._next.get(host, 0.0))
+        self._next[host] = turn + self.interval
+        time.sleep(turn - now)
+
+
 def asked_wait(value: str) -> float:
     """Seconds that a Retry-After header asks for, as a number or as a date; 0 where it says neither."""
     if value.strip().isdigit():
