@@ -45,17 +45,15 @@ def list_sources(
     settings: Annotated[str, typer.Option(help="JSON, or a YAML file, of ListingSettings")] = "",
 ) -> None:
     """Freeze a release: list portals and tables of sources, and write its manifest (docs/listing.md)."""
-    from megabase.settings.listing import ListingSettings
-    from megabase.sources import changes, listing
-    from megabase.sources.portals import Release
+    from megabase.sources import changes, listing, portals
 
-    given = sections.parse_settings(ListingSettings, settings)
+    given = sections.parse_settings(sections.ListingSettings, settings)
     path = listing.manifest_path(release, output, asks=bool(tables or portal))
     names = (tuple(organism or ()), tuple(assay or ()))
     logs.start("list-sources", config_hash=given.hash())
     listing.list_sources(
         tables or [], path, data=data, portals=portal or [], overwrite=overwrite,
-        release=Release(release or path.stem, *names, base_url or None, given),
+        release=portals.Release(release or path.stem, *names, base_url or None, given),
     )  # fmt: skip
     if against:
         sys.stdout.write(changes.compare_sources(against, path))

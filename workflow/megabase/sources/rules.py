@@ -107,9 +107,7 @@ def _assay_rule(path: str | Path, line: int, row: Mapping[str, str]) -> AssayRul
         _one_of(path, line, name, row[name], allowed)
     _one_of(path, line, "output_type", row["output_type"], tuple(map(str, TRACK_OUTPUTS)))
     if bool(row["plus"]) != bool(row["minus"]) or not (row["plus"] or row["unstranded"]):
-        raise FileError(
-            f"{path}: line {line}: wanted output types for plus and minus, for unstranded, or both"
-        )
+        raise FileError(f"{path}: line {line}: wanted types for plus and minus, for unstranded, or all")
     if row["created_from"]:
         try:
             date.fromisoformat(row["created_from"])
