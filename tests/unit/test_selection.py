@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,3 +199,18 @@ def test_how_a_line_was_modified() -> None:
     assert modification_of("Homo sapiens HepG2", False) == ""
     long = [modification_of(f"K562 genetically modified {'x' * 200}{end}", True) for end in "ab"]
     assert len(set(long)) == 2 and max(map(len, long)) < 170  # they become names of folders
+
+
+def test_every_reason_is_told_on_the_page(root: Path) -> None:
+    """docs/listing.md explains each reason that the code gives."""
+    package = root / "workflow/megabase/sources"
+    code = "".join((package / f"{name}.py").read_text() for name in ("encode", "encode_files", "selection"))
+    starts = r"(?:return|problem =|refuse\(|else|, \()"
+    given = set(re.findall(rf'{starts}\s*\(?"([A-Za-z][A-Za-z ]*)", (?!"all"|"json")', code))
+    given -= {"PASS", "accession"}  # a fact and a parameter, no reasons
+    assert {"status", "ambiguous", "priority", "no file", "treated", "FRiP", "lone strand"} <= given
+    page = (root / "docs/listing.md").read_text().split("### Reasons")[1].split("\n## ")[0]
+    told = {
+        name for cells in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall("`([^`]+)`", cells)
+    }
+    assert given - told == set()

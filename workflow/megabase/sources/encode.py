@@ -167,7 +167,7 @@ def _rows(
             yield common | {
                 "accession": file.accession, "experiment": experiment.accession,
                 "assay": f"{rule.assay} {apart}".strip(), "ontology_curie": experiment.curie,
-                "biosample": experiment.biosample, "life_stage": experiment.life_stage or "unknown",
+                "biosample": experiment.biosample, "life_stage": experiment.life_stage or None,
                 "strand": strand, "replicate": ",".join(map(str, replicates)) or None,
                 "target": experiment.target if rule.target else None, "url": file.url,
                 "md5": file.md5 or None, "size": file.size, "status": file.status, "licence": LICENCE,

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from megabase.files import FileError, Stamp, atomic_path, write_tsv
+from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tsv
 from megabase.logs import LOGGER, progress
 from megabase.sources.ask import Asker, Pace
 from megabase.sources.manifest import (
@@ -134,7 +134,10 @@ def summary(listing: Listing) -> list[str]:
 def _write_refused(found: Listing, release: Release, path: Path) -> None:
     """Write what was refused, with its reason."""
     table = pl.DataFrame(found.refused, schema=dict.fromkeys(REFUSED_COLUMNS, pl.String))
-    write_tsv(table, path, Stamp("refused", config_hash=release.settings.hash()))
+    given = release.settings
+    rules = map(Path, (given.assay_rules, given.audit_rules, given.priority_rules))
+    read = hash_inputs(table for table in rules if table.exists())
+    write_tsv(table, path, Stamp("refused", config_hash=given.hash(), inputs=read))
 
 
 def _keep_answers(part: Path, folder: Path) -> None:
