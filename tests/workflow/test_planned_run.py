@@ -123,7 +123,7 @@ def look_up(plan: Plan) -> None:
         for output in TRACK_OUTPUTS:
             for group in plan.sheet.groups(organism, output):
                 place = SimpleNamespace(organism=organism, output_type=output, group=group)
-                plan.rows_hash(place, SimpleNamespace(files=plan.track_files(place)))
+                plan.track_files(place), plan.track_rows(place)
         plan.track_folders(SimpleNamespace(organism=organism))
 
 

@@ -30,15 +30,44 @@ from megabase.options import (
 
 
 def list_sources(
-    tables: Annotated[list[Path], typer.Argument(help="TSVs with the columns of a manifest")],
-    output: Output,
+    tables: Annotated[list[Path] | None, typer.Argument(help="TSVs with the columns of a manifest")] = None,
+    portal: Annotated[list[str] | None, typer.Option(help="portal to list, such as encode; repeat")] = None,
+    release: Annotated[str, typer.Option(help="name of the release")] = "",
+    organism: Annotated[list[str] | None, typer.Option(help="organism; repeat; default: all")] = None,
+    assay: Annotated[list[str] | None, typer.Option(help="assay title; repeat; default: all")] = None,
+    against: Annotated[str, typer.Option(help="manifest of an earlier release to compare with")] = "",
+    base_url: Annotated[str, typer.Option(help="address to ask in place of the portal's own")] = "",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="manifest; default: resources/manifests/RELEASE.tsv")
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a manifest that is there")] = False,
     data: Annotated[str, typer.Option(help="folder that {data} in a URL stands for")] = "",
+    settings: Annotated[str, typer.Option(help="JSON, or a YAML file, of ListingSettings")] = "",
 ) -> None:
-    """Freeze a release: check tables of sources, fill in sizes and MD5 sums, and write its manifest."""
-    from megabase.sources import listing
+    """Freeze a release: list portals and tables of sources, and write its manifest (docs/listing.md)."""
+    from megabase.sources import changes, listing, portals
 
-    logs.start("list-sources")
-    listing.list_sources(tables, output, data=data)
+    given = sections.parse_settings(sections.ListingSettings, settings)
+    path = listing.manifest_path(release, output, asks=bool(tables or portal))
+    names = (tuple(organism or ()), tuple(assay or ()))
+    logs.start("list-sources", config_hash=given.hash())
+    listing.list_sources(
+        tables or [], path, data=data, portals=portal or [], overwrite=overwrite,
+        release=portals.Release(release or path.stem, *names, base_url or None, given),
+    )  # fmt: skip
+    if against:
+        sys.stdout.write(changes.compare_sources(against, path))
+
+
+def compare_sources(
+    old: Annotated[Path, typer.Argument(help="manifest of the earlier release")],
+    new: Annotated[Path, typer.Argument(help="manifest of the later release")],
+    output: Annotated[str, typer.Option("-o", "--output", help="TSV with a row a file; empty: none")] = "",
+) -> None:
+    """Print what changed between two releases, and what a run would download, normalize and shard anew."""
+    from megabase.sources import changes
+
+    sys.stdout.write(changes.compare_sources(old, new, optional(output)))
 
 
 def plan_sources(
@@ -227,6 +256,7 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
 
 FOR_PEOPLE = (
     list_sources,
+    compare_sources,
     plan_sources,
     estimate_cost,
     estimate_scoring,

@@ -16,11 +16,11 @@ from typing import Any
 
 from megabase.ablations import Ablations, asked
 from megabase.config import Config, load_config
-from megabase.files import FileError, hash_json
+from megabase.files import FileError
 from megabase.settings.run import CostSettings
 from megabase.settings.scoring import ChunkSettings, ScoringSettings, is_bed_path, is_vcf_path
 from megabase.settings.section import section_json
-from megabase.sources.groups import Sheet
+from megabase.sources.groups import Sheet, rows_identity
 from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
 
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
@@ -159,9 +159,24 @@ class Plan:
         """Raw splice tables of an organism."""
         return self.raw_files(self.sheet.splicing(wildcards.organism))
 
-    def rows_hash(self, wildcards: Any, input: Any) -> str:
-        """Hash of the manifest rows of a job's files: a changed row reruns the jobs that read it alone."""
-        return hash_json([self.sheet.row_at(path) for path in input.files])
+    # A param whose function asks for `input` or `output` is no reason for Snakemake to run a job again; any
+    # other is. So a changed row reruns the jobs that read it, and another name of the manifest reruns none.
+
+    def track_rows(self, wildcards: Any) -> str:
+        """Hash of what a job reads of the manifest rows of one track group."""
+        return rows_identity(self.sheet.groups(wildcards.organism, wildcards.output_type)[wildcards.group])
+
+    def contact_rows(self, wildcards: Any) -> str:
+        """Hash of what a job reads of the manifest rows of one contact-map group."""
+        return rows_identity(self.sheet.groups(wildcards.organism, "contact_maps")[wildcards.group])
+
+    def splicing_rows(self, wildcards: Any) -> str:
+        """Hash of what a job reads of the manifest rows of an organism's splice tables."""
+        return rows_identity(self.sheet.splicing(wildcards.organism))
+
+    def manifest_path(self, wildcards: Any, output: Any) -> str:
+        """The manifest of the release, by a name that may differ from release to release."""
+        return self.manifest
 
     def track_folders(self, wildcards: Any) -> list[str]:
         """What describes each of an organism's normalized tracks, of every kind."""

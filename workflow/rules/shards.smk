@@ -43,7 +43,7 @@ rule write_shards:
         runtime="12h",
     params:
         folder=subpath(input.table, parent=True),
-        manifest=plan.manifest,
+        manifest=plan.manifest_path,
         settings=section_json(settings.shards),
     shell:
         "megabase write-shards {params.folder:q} --manifest {params.manifest:q} --table {input.table:q} --genome {input.genome:q} "

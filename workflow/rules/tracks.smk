@@ -21,8 +21,8 @@ rule normalize_track:
         runtime="4h",
     params:
         folder=subpath(output.info, parent=True),
-        manifest=plan.manifest,
-        rows=plan.rows_hash,
+        manifest=plan.manifest_path,
+        rows=plan.track_rows,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-track {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -45,8 +45,8 @@ rule normalize_contacts:
         runtime="12h",
     params:
         folder=subpath(output.info, parent=True),
-        manifest=plan.manifest,
-        rows=plan.rows_hash,
+        manifest=plan.manifest_path,
+        rows=plan.contact_rows,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-contacts {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -68,8 +68,8 @@ rule normalize_splicing:
         runtime="4h",
     params:
         folder=subpath(output.info, parent=True),
-        manifest=plan.manifest,
-        rows=plan.rows_hash,
+        manifest=plan.manifest_path,
+        rows=plan.splicing_rows,
         settings=section_json(settings.tracks),
     shell:
         "megabase normalize-splicing {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
@@ -90,7 +90,7 @@ rule list_tracks:
         runtime="30m",
     params:
         folder=subpath(output.table, parent=True),
-        manifest=plan.manifest,
+        manifest=plan.manifest_path,
     shell:
         "megabase list-tracks {params.folder:q} --manifest {params.manifest:q} --organism {wildcards.organism} "
         "-o {output.table:q} &> {log:q}"

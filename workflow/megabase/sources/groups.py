@@ -20,6 +20,11 @@ from megabase.spec import OUTPUTS, Kind
 
 Row = Mapping[str, Any]
 SPLICING_KINDS = (Kind.SITES, Kind.USAGE, Kind.JUNCTIONS)
+# What normalization reads of a row; `md5` stands for the bytes of the file.
+READ_COLUMNS = (
+    "portal", "accession", "experiment", "assay", "output_type", "organism", "assembly", "ontology_curie",
+    "biosample", "life_stage", "strand", "replicate", "target", "md5",
+)  # fmt: skip
 _KEY = ("ontology_curie", "assay", "portal", "target")
 
 
@@ -41,6 +46,15 @@ def safe_name(*parts: str) -> str:
 def file_key(path: str | Path) -> str:
     """`{portal}/{file}`, the end of a raw file's path, whatever folder the results are in."""
     return "/".join(str(path).rsplit("/", 2)[-2:])  # a release asks this once a file and more: no Path
+
+
+def rows_identity(rows: Iterable[Row]) -> str:
+    """Hash of what a job that makes a track reads of its rows: READ_COLUMNS, and nothing else.
+
+    When and from where a file was listed, or its licence, may change from release to release without a track
+    being made anew.
+    """
+    return hash_json([[row[column] for column in READ_COLUMNS] for row in rows])
 
 
 def track_groups(rows: Iterable[Row], organism: str, output_type: str) -> dict[str, list[dict[str, Any]]]:
