@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
 _PIECES = 20  # of a body that drips
 _CUTS = (
-    Fault.CUT,
-    Fault.CUT_CHUNKED,
-    Fault.CUT_SILENT,
-    Fault.CUT_ENDED,
-    Fault.RESET,
-    Fault.STALL,
-    Fault.CHANGED,
-)
+    Fault.CUT, Fault.CUT_CHUNKED, Fault.CUT_SILENT, Fault.CUT_ENDED, Fault.RESET, Fault.STALL, Fault.CHANGED,
+)  # fmt: skip
+_UNENDED = {Fault.CUT_CHUNKED, Fault.RESET, Fault.STALL, Fault.CHANGED, Fault.CUT}  # no last chunk
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -133,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault is Fault.DRIP:
                 self.wfile.flush()
                 time.sleep(found.wait)
-        if chunked and fault not in _CUTS[:2] + _CUTS[4:]:
+        if chunked and fault not in _UNENDED:
             self.wfile.write(b"0\r\n\r\n")
         self._hang_up(found, fault)
 

@@ -29,8 +29,9 @@ class Resource:
     """Body and headers of one path.
 
     etag: of the body's bytes unless given; empty: none is sent. stated: whether the length is sent (else the
-    body goes in chunks). login: `user:secret` that is asked for. location: a redirect, or what makes one each time. uses: GETs until the
-    link is dead (a presigned one). wait: seconds between the pieces of DRIP, and the silence of STALL.
+    body goes in chunks). login: `user:secret` that is asked for. location: a redirect, or what makes one
+    each time. uses: GETs until the link is dead (a presigned one). wait: seconds between the pieces of DRIP,
+    and the silence of STALL.
     """
 
     body: bytes = b""
