@@ -101,14 +101,14 @@ class Plan:
         return self.sheet.local(_file(wildcards))
 
     def source_options(self, wildcards: Any) -> str:
-        """URL of a file, with the folder of data filled in, and the MD5 and size that the manifest states.
+        """URL of a file, with the folder of data filled in, and the checksums and size that are stated.
 
         As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has
         tens of thousands of files.
         """
         key = _file(wildcards)
         row = self.sheet.row_at(key)
-        known = [f"--{name}={row[name]}" for name in ("md5", "size") if row[name]]
+        known = [f"--{name}={row[name]}" for name in ("md5", "size", "crc32c") if row.get(name)]
         return shlex.join([self.sheet.url(key), *known])
 
     # Genomes
