@@ -28,6 +28,7 @@ REQUIRED = ("portal", "accession", "output_type", "organism", "url")
 KINDS = (*(str(output) for output in OutputType), *MANIFEST_ROLES)
 PLANNED = "planned"  # scheme of the URL of a file that nobody has found yet (`megabase.planned`)
 HOW_TO_LIST = "make the manifest of real files with `megabase list-sources`"
+TURNS = ".turns"  # folder beside the portals' where jobs keep the rate of requests (`sources.turns`)
 SCHEMES = ("http", "https", "file", PLANNED)
 SCHEMA = {name: pl.Int64 if name == "size" else pl.String for name in MANIFEST_COLUMNS}
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
