@@ -193,14 +193,19 @@ def local_path(url: str) -> Path:
 
 
 def raw_path(row: Mapping[str, Any], results: str | Path = "results") -> Path:
-    """`{results}/raw/{portal}/{accession}.{ext}`: where the verified file of a row lies.
+    """`{results}/raw/{portal}/{accession}.{ext}`: where the verified file of a row lies."""
+    return Path(results) / "raw" / raw_name(row)
+
+
+def raw_name(row: Mapping[str, Any]) -> str:
+    """`{portal}/{accession}.{ext}`; nothing that a server says has a part in it.
 
     `ext` is what follows the first dot of the last part of the URL's path; without one, no extension.
     """
     url = str(row["url"])
     path = urlsplit(url).path if url.startswith(("http:", "https:")) else url
     _, dot, extension = path.rstrip("/").rpartition("/")[2].partition(".")
-    return Path(results) / "raw" / str(row["portal"]) / f"{row['accession']}{dot}{extension}"
+    return f"{row['portal']}/{row['accession']}{dot}{extension}"
 
 
 def write_manifest(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
