@@ -60,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         self._body(found, fault)
 
     def _note(self) -> None:
-        self.request_log = self.server.note(self.command, self.path, dict(self.headers.items()))
+        headers, peer = dict(self.headers.items()), self.client_address[1]
+        self.request_log = self.server.note(self.command, self.path, headers, peer)
 
     def _may(self, found: Resource) -> bool:
         wanted = base64.b64encode(found.login.encode()).decode()

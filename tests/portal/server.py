@@ -24,12 +24,16 @@ from portal.search import object_path, search
 
 @dataclass
 class Request:
-    """One request: `target` as it came over the wire, `status` of the answer (0: reset before one)."""
+    """One request: `target` as it came over the wire, `status` of the answer (0: reset before one).
+
+    when: on the clock of `time.monotonic`. peer: the client's port, one a connection.
+    """
 
     method: str
     target: str
     headers: dict[str, str]
     when: float
+    peer: int
     status: int = 0
 
     @property
@@ -122,11 +126,12 @@ class Portal(ThreadingHTTPServer):
         """Requests of a path, in the order of arrival."""
         return [request for request in list(self.requests) if request.path == path]
 
-    def note(self, method: str, target: str, headers: Mapping[str, str]) -> Request:
+    def note(self, method: str, target: str, headers: Mapping[str, str], peer: int) -> Request:
         """Log one request."""
         lower = {key.lower(): value for key, value in headers.items()}
-        self.requests.append(Request(method, target, lower, time.monotonic()))
-        return self.requests[-1]
+        request = Request(method, target, lower, time.monotonic(), peer)
+        self.requests.append(request)
+        return request
 
     def find(self, target: str) -> Resource:
         """What answers a target: its path with this query, its path, an object, a search, or a 404."""
