@@ -293,11 +293,15 @@ def _size(path: Path) -> int:
 
 
 def test_the_command_ends_with_the_table_and_exit_status_1(portal: Portal, tmp_path: Path) -> None:
-    manifest = listed(tmp_path, [row(portal, 1), row(portal, 2, always=Fault.NOT_FOUND)])
+    signed = row(portal, 3)
+    signed["url"] = portal.presigned("/signed.bed.gz", body_of(3))
+    manifest = listed(tmp_path, [row(portal, 1), row(portal, 2, always=Fault.NOT_FOUND), signed])
     command = [sys.executable, "-m", "megabase", "fetch-sources", str(manifest), "-o", str(tmp_path / "raw")]
     environment = os.environ | {"MEGABASE_LOGIN_127_0_0_1": "key:s3cret"}
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert found.returncode == 1
     assert found.stdout.splitlines()[0] == "accession\tpath\twhy" and "ENCFF000002" in found.stdout
-    assert found.stderr.splitlines()[-1].startswith("error: ") and "1 of 2 files are not" in found.stderr
-    assert "s3cret" not in found.stdout + found.stderr and portal.requests[0].login == "key:s3cret"
+    assert found.stderr.splitlines()[-1].startswith("error: ") and "1 of 3 files are not" in found.stderr
+    told = found.stdout + found.stderr + "".join(path.read_text() for path in tmp_path.rglob(".*.tsv"))
+    assert "s3cret" not in told and "Signature" not in told and "AKIA" not in told
+    assert portal.requests[0].login == "key:s3cret" and (tmp_path / "raw/encode/ENCFF000003.bed.gz").exists()

@@ -176,7 +176,10 @@ def test_a_killed_download_leaves_no_mixture_of_two_versions(
     with pytest.raises(FileError):
         fetch(url, tmp_path, md5=None)
 
+    state: dict[Path, bytes] = {}
+
     def killed(*_: object) -> None:
+        state.update({path: path.read_bytes() for path in (tmp_path / "out").iterdir()})
         raise KeyboardInterrupt
 
     portal.file(PATH, OTHER)
@@ -184,6 +187,9 @@ def test_a_killed_download_leaves_no_mixture_of_two_versions(
         patch.setattr(transfer, "_append", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(url, tmp_path, md5=None)
+    assert sorted(path.name for path in state) == ["x.bw.part", "x.bw.part.json"]
+    for path, content in state.items():  # as a kill would have left them
+        path.write_bytes(content)
     assert fetch(url, tmp_path, md5=None).read_bytes() == OTHER
 
 

@@ -6,6 +6,7 @@ presigned links, which expire, are made anew each time and kept nowhere.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ PATIENCE = 60.0  # seconds without a byte, after which a request counts as broke
 _HEADERS = {"User-Agent": f"megabase/{__version__}", "Accept-Encoding": "identity"}
 _REDIRECT = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
+
+for _name in ("httpx", "httpcore"):  # they log whole addresses, with the signatures of presigned links
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 T = TypeVar("T")
 
