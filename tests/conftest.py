@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from portal import Portal
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MEGABASE_SHARED", ROOT.parent / "shared"))
@@ -54,3 +57,13 @@ def references() -> Path:
 def facts() -> Path:
     """Folder of the parameter tree and other checked facts."""
     return _shared("facts")
+
+
+@pytest.fixture
+def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
+    """A portal on this machine (tests/portal): recorded answers, small files, faults. No proxy, no logins."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name == "NETRC" or name.startswith("MEGABASE_LOGIN_"):
+            monkeypatch.delenv(name)
+    with Portal() as running:
+        yield running

@@ -70,6 +70,23 @@ def compare_sources(
     sys.stdout.write(changes.compare_sources(old, new, optional(output)))
 
 
+def fetch_sources(
+    manifest: Annotated[Path, typer.Argument(help="manifest of the release")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder of raw files")] = Path("results/raw"),
+    data: Annotated[str, typer.Option(help="folder that {data} in a URL stands for")] = "",
+    connections: Annotated[int, typer.Option(help="files side by side; 0: as the settings say")] = 0,
+    settings: Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `sources`")] = "",
+) -> None:
+    """Fetch every file of a manifest to where the workflow looks for it, and tell which could not be."""
+    from megabase.sources import fetch_all
+
+    logs.start("fetch-sources")
+    given = sections.parse_settings(sections.SourceSettings, settings)
+    if connections:
+        given = sections.changed(given, {"connections": connections}, "--connections")
+    fetch_all.fetch_sources(manifest, output, data=data, settings=given)
+
+
 def plan_sources(
     config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
     output: Output,
@@ -257,6 +274,7 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
 FOR_PEOPLE = (
     list_sources,
     compare_sources,
+    fetch_sources,
     plan_sources,
     estimate_cost,
     estimate_scoring,

@@ -15,7 +15,13 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from megabase.files import FileError
-from megabase.settings.data import FoldSettings, GenomeSettings, ShardSettings, TrackSettings
+from megabase.settings.data import (
+    FoldSettings,
+    GenomeSettings,
+    ShardSettings,
+    SourceSettings,
+    TrackSettings,
+)
 from megabase.settings.run import AblationSettings, CostSettings, ReportSettings
 from megabase.settings.scoring import (
     BenchmarkSettings,
@@ -38,13 +44,14 @@ from megabase.settings.training import (
 class Config(Section):
     """The whole of config/*.yaml."""
 
-    SILENT = frozenset({"ablations", "chunks", "intervals", "enhancers"})
+    SILENT = frozenset({"sources", "ablations", "chunks", "intervals", "enhancers"})
 
     release: str = Field(description="resources/manifests/{release}.tsv lists the files of this run")
     data: str = Field("", description="folder that `{data}` in manifest URLs stands for")
     seed: int = Field(0, description="seed of every named random generator")
     organisms: list[str] = Field(description="organisms trained together, in model index order (at most 2)")
     genomes: dict[str, GenomeSettings] = Field(description="genomes by name; each organism is one of them")
+    sources: SourceSettings = Field(SourceSettings(), description="how files of portals are fetched")
     tracks: TrackSettings = Field(default_factory=TrackSettings, description="normalization")
     folds: FoldSettings = Field(description="cross-validation")
     shards: ShardSettings = Field(default_factory=ShardSettings, description="training store")

@@ -21,7 +21,7 @@ from megabase.settings.run import CostSettings
 from megabase.settings.scoring import ChunkSettings, ScoringSettings, is_bed_path, is_vcf_path
 from megabase.settings.section import section_json
 from megabase.sources.groups import Sheet, rows_identity
-from megabase.sources.manifest import HOW_TO_LIST, is_planned, read_manifest
+from megabase.sources.manifest import HOW_TO_LIST, TURNS, is_planned, read_manifest
 
 DEMO_MANIFEST = "resources/manifests/demo.tsv"
 DEMO_FOLDER = "results/demo"  # where the URLs of the demo's manifest point
@@ -100,15 +100,20 @@ class Plan:
         """The file on this machine that a manifest row copies, if it is one."""
         return self.sheet.local(_file(wildcards))
 
+    @property
+    def source_settings(self) -> str:
+        """How files are fetched: in the command line, but no parameter: a change fetches nothing anew."""
+        return section_json(self.settings.sources)
+
     def source_options(self, wildcards: Any) -> str:
-        """URL of a file, with the folder of data filled in, and the MD5 and size that the manifest states.
+        """URL of a file, with the folder of data filled in, and the checksums and size that are stated.
 
         As `URL --md5=... --size=...`, quoted for the shell. One string and not three, because a release has
         tens of thousands of files.
         """
         key = _file(wildcards)
         row = self.sheet.row_at(key)
-        known = [f"--{name}={row[name]}" for name in ("md5", "size") if row[name]]
+        known = [f"--{name}={row[name]}" for name in ("md5", "size", "crc32c") if row.get(name)]
         return shlex.join([self.sheet.url(key), *known])
 
     # Genomes
@@ -436,6 +441,11 @@ def chunks_folder(wildcards: Any, input: Any) -> str:
 def uncertainty_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds the chunks of the ensemble whose spread is joined; empty: there is none."""
     return str(Path(input.uncertainty[0]).parents[1]) if input.uncertainty else ""
+
+
+def turns_folder(wildcards: Any, output: Any) -> str:
+    """Folder in which the jobs that fetch files keep the rate of requests to each host."""
+    return str(Path(output.file).parents[1] / TURNS)
 
 
 def files_folder(wildcards: Any, output: Any) -> str:

@@ -14,6 +14,7 @@ from megabase.plan import (
     files_folder,
     genomes_folder,
     stores_folder,
+    turns_folder,
     uncertainty_folder,
 )
 from megabase.region_jobs import RegionJobs
@@ -28,6 +29,7 @@ except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
+source_settings = plan.source_settings
 ablation_jobs = AblationJobs(plan.ablations)
 region_jobs = RegionJobs(plan)
 

@@ -33,5 +33,6 @@ rule fetch_source:
         runtime="12h",
     params:
         source=plan.source_options,
+        turns=turns_folder,
     shell:
-        "megabase fetch-source {params.source} -o {output.file:q} &> {log:q}"
+        "megabase fetch-source {params.source} -o {output.file:q} --turns {params.turns:q} --settings {source_settings:q} &> {log:q}"

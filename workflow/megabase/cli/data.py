@@ -43,12 +43,19 @@ def fetch_source(
     output: Output,
     md5: Annotated[str, typer.Option(help="MD5 that the file must have; empty: not known")] = "",
     size: Annotated[str, typer.Option(help="bytes that the file must have; empty: not known")] = "",
+    crc32c: Annotated[str, typer.Option(help="CRC-32C that it must have, in base64; empty: not known")] = "",
+    turns: Annotated[str, typer.Option(help="folder where jobs share the rate; empty: this job alone")] = "",
+    settings: Settings = "",
 ) -> None:
     """Fetch one file of the release, resume where a transfer broke off, and verify it."""
     from megabase.sources import download
+    from megabase.sources import turns as rates
 
-    logs.start("fetch-source")
-    download.fetch_source(url, output, md5=md5 or None, size=int(size) if size else None)
+    given = begin("fetch-source", sections.SourceSettings, settings)
+    download.fetch_source(
+        url, output, md5=md5 or None, size=int(size) if size else None, crc32c=crc32c or None,
+        attempts=given.attempts, turns=rates.Turns(optional(turns), given.requests_per_second),
+    )  # fmt: skip
 
 
 def prepare_genome(

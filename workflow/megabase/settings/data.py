@@ -22,6 +22,16 @@ class GenomeSettings(Section):
     aliases: str | None = Field(None, description="path of a two-column TSV: other name, name in the FASTA")
 
 
+class SourceSettings(Section):
+    """How files of portals are fetched (docs/sources.md). Nothing that is fetched depends on it."""
+
+    requests_per_second: float = Field(
+        8.0, gt=0, description="requests to one host, by all jobs together (ENCODE allows a user 10)"
+    )
+    attempts: Positive = Field(6, description="tries of a download without headway before it is given up")
+    connections: Positive = Field(8, description="files that `megabase fetch-sources` fetches side by side")
+
+
 class TrackSettings(Section):
     """How raw signal becomes normalized tracks (AlphaGenome preprint, Methods, data processing)."""
 

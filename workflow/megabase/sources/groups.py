@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from megabase.files import FileError, hash_json
-from megabase.sources.manifest import local_path, raw_path, resolve_url
+from megabase.sources.manifest import filled, local_path, raw_path, resolve_url
 from megabase.spec import OUTPUTS, Kind
 
 Row = Mapping[str, Any]
@@ -82,7 +82,7 @@ class Sheet:
 
     def __init__(self, rows: Iterable[Row], manifest: str, *, data: str = "") -> None:
         """`rows` of a manifest, its name for messages, and the folder that `{data}` in a URL stands for."""
-        self.rows = [dict(row) for row in rows]
+        self.rows = [filled(row) for row in rows]
         self.manifest, self.data = manifest, data
         self._files = {row["accession"]: file_key(raw_path(row)) for row in self.rows}
         self._by_file = {self._files[row["accession"]]: row for row in self.rows}

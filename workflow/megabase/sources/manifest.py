@@ -1,11 +1,15 @@
 """The manifest of a release: which files it is made of, checked row by row before any work is done.
 
 A plain TSV of MANIFEST_COLUMNS that a user reviews and commits; an empty field is unknown (`strand` of a
-file that holds both strands, `md5` and `size` of one that nobody has read yet).
+file that holds both strands, `md5` and `size` of one that nobody has read yet). Columns of MANIFEST_OPTIONAL
+stand behind them where a row fills one: `crc32c`, the checksum that Google's storage states of every object
+(base64 of 4 bytes, big-endian), and `supersedes`, accessions (joined by commas) that this file replaces.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import hashlib
 import re
@@ -17,12 +21,14 @@ from urllib.parse import unquote, urlsplit
 import polars as pl
 
 from megabase.files import FileError, atomic_path
+from megabase.sources.credentials import HOW_TO_LOG_IN, blanked
 from megabase.spec import MANIFEST_COLUMNS, MANIFEST_OPTIONAL, MANIFEST_ROLES, STRANDS, OutputType
 
 REQUIRED = ("portal", "accession", "output_type", "organism", "url")
 KINDS = (*(str(output) for output in OutputType), *MANIFEST_ROLES)
 PLANNED = "planned"  # scheme of the URL of a file that nobody has found yet (`megabase.planned`)
 HOW_TO_LIST = "make the manifest of real files with `megabase list-sources`"
+TURNS = ".turns"  # folder beside the portals' where jobs keep the rate of requests (`sources.turns`)
 SCHEMES = ("http", "https", "file", PLANNED)
 SCHEMA = {name: pl.Int64 if name == "size" else pl.String for name in MANIFEST_COLUMNS}
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
@@ -32,7 +38,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 def read_manifest(path: str | Path) -> pl.DataFrame:
     """Rows of a manifest in their order: MANIFEST_COLUMNS, strings, `size` int64, unknown fields null.
 
-    Behind them come the MANIFEST_OPTIONAL columns that the file has.
+    Columns of MANIFEST_OPTIONAL follow where the manifest has them.
 
     FileError names the row (the line of the file) and what was found and wanted: a column that is missing or
     unknown, a required field that is empty, an output type that is neither an OutputType nor a role (with
@@ -40,13 +46,14 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
     """
     path = Path(path)
     rows = []
+    optional: dict[str, Any] = {}
     for line, row in read_rows(path):
+        optional = {name: pl.String for name in MANIFEST_OPTIONAL if name in row}
         if problem := check_row(row):
             raise FileError(f"{path}: line {line}: {problem}")
         rows.append((line, {**row, "size": int(row["size"]) if row["size"] else None}))
     _check_unique(path, rows)
-    more = [name for name in MANIFEST_OPTIONAL if any(name in row for _, row in rows)]
-    return pl.DataFrame([row for _, row in rows], schema=SCHEMA | dict.fromkeys(more, pl.String))
+    return pl.DataFrame([row for _, row in rows], schema=SCHEMA | optional)
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
@@ -77,7 +84,7 @@ def _check_header(path: Path, header: list[str]) -> None:
     missing = [name for name in MANIFEST_COLUMNS if name not in header]
     for name in header:
         if name not in (*MANIFEST_COLUMNS, *MANIFEST_OPTIONAL):
-            near = nearest(name, missing or MANIFEST_COLUMNS)
+            near = nearest(name, missing or (*MANIFEST_COLUMNS, *MANIFEST_OPTIONAL))
             raise FileError(f"{path}: unknown column {name!r}; nearest: {near}")
     if missing:
         raise FileError(f"{path}: columns missing: {', '.join(missing)}")
@@ -107,7 +114,28 @@ def check_row(row: Mapping[str, str | None]) -> str | None:
         return f"md5 {row['md5']!r} is not 32 hexadecimal digits in lower case (or empty)"
     if row["size"] and not row["size"].isdigit():
         return f"size {row['size']!r} is not a number of bytes (or empty)"
+    if (crc := row.get("crc32c")) and not _is_crc32c(crc):
+        return f"crc32c {crc!r} is not base64 of 4 bytes, as Google's storage states it (or empty)"
+    if bad := [name for name in superseded(row) if not _NAME.fullmatch(name)]:
+        return f"supersedes {bad[0]!r} is no accession; wanted accessions joined by commas (or empty)"
     return _check_url(str(row["url"]))
+
+
+def _is_crc32c(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == 4
+    except binascii.Error:
+        return False
+
+
+def superseded(row: Mapping[str, Any]) -> list[str]:
+    """Accessions that the file of a row replaces."""
+    return [name.strip() for name in (row.get("supersedes") or "").split(",") if name.strip()]
+
+
+def filled(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without optional columns that it leaves empty: its hash is that of a row without them."""
+    return {name: value for name, value in row.items() if value or name not in MANIFEST_OPTIONAL}
 
 
 def _check_url(url: str) -> str | None:
@@ -115,9 +143,14 @@ def _check_url(url: str) -> str | None:
     if url.startswith("{data}/"):
         return None
     if not found or scheme not in SCHEMES:
-        return f"url {url!r} is not http(s)://..., file:... or {{data}}/... (gs and s3 have https addresses)"
-    if scheme in ("http", "https") and not urlsplit(url).netloc:
-        return f"url {url!r} names no host"
+        return (
+            f"url {blanked(url)!r} is not http(s)://..., file:... or {{data}}/... "
+            "(gs and s3 have https addresses)"
+        )
+    if scheme in ("http", "https") and not urlsplit(url).hostname:
+        return f"url {blanked(url)!r} names no host"
+    if scheme in ("http", "https") and "@" in urlsplit(url).netloc:
+        return f"url {blanked(url)!r} has a login in it; take it out, {HOW_TO_LOG_IN}"
     return None
 
 
@@ -160,26 +193,31 @@ def local_path(url: str) -> Path:
 
 
 def raw_path(row: Mapping[str, Any], results: str | Path = "results") -> Path:
-    """`{results}/raw/{portal}/{accession}.{ext}`: where the verified file of a row lies.
+    """`{results}/raw/{portal}/{accession}.{ext}`: where the verified file of a row lies."""
+    return Path(results) / "raw" / raw_name(row)
+
+
+def raw_name(row: Mapping[str, Any]) -> str:
+    """`{portal}/{accession}.{ext}`; nothing that a server says has a part in it.
 
     `ext` is what follows the first dot of the last part of the URL's path; without one, no extension.
     """
     url = str(row["url"])
     path = urlsplit(url).path if url.startswith(("http:", "https:")) else url
     _, dot, extension = path.rstrip("/").rpartition("/")[2].partition(".")
-    return Path(results) / "raw" / str(row["portal"]) / f"{row['accession']}{dot}{extension}"
+    return f"{row['portal']}/{row['accession']}{dot}{extension}"
 
 
 def write_manifest(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     """Write rows (null or missing: empty) as a manifest: plain text for a user to review and commit.
 
-    A MANIFEST_OPTIONAL column is written where a row fills it.
+    A column of MANIFEST_OPTIONAL is written only where a row fills it.
     """
     rows = list(rows)
-    names = (*MANIFEST_COLUMNS, *(name for name in MANIFEST_OPTIONAL if any(row.get(name) for row in rows)))
-    lines = ["\t".join(names)]
+    columns = (*MANIFEST_COLUMNS, *(name for name in MANIFEST_OPTIONAL if any(row.get(name) for row in rows)))
+    lines = ["\t".join(columns)]
     for row in rows:
-        fields = ["" if row.get(name) is None else str(row[name]) for name in names]
+        fields = ["" if row.get(name) is None else str(row[name]) for name in columns]
         lines.append("\t".join(fields))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
