@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import polars as pl
 
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tsv
 from megabase.logs import LOGGER, progress
-from megabase.sources.ask import Asker, Pace
+from megabase.sources.ask import Asker
 from megabase.sources.manifest import (
     local_path,
     md5_of,
@@ -29,6 +29,7 @@ from megabase.sources.manifest import (
     write_manifest,
 )
 from megabase.sources.portals import REFUSED_COLUMNS, Listing, Release, list_portal, listing_function
+from megabase.sources.turns import Turns
 
 DEFAULT_PORTAL = "files"  # portal of a row that names none: a user's own file
 MANIFESTS = Path("resources/manifests")
@@ -56,7 +57,7 @@ def list_sources(
     data: str | Path = "",
     portals: Sequence[str] = (),
     release: Release | None = None,
-    wait: Callable[[str], None] | None = None,
+    turns: Turns | None = None,
     overwrite: bool = False,
 ) -> pl.DataFrame:
     """Write the manifest of a release from portals and TSVs of its columns; returns its rows.
@@ -85,7 +86,7 @@ def list_sources(
     part = beside(output, ".answers.part")
     if portals:
         release = release or Release(output.stem)
-        with Asker(part, wait=wait or Pace(PER_SECOND).wait) as ask:
+        with Asker(part, turns=turns or Turns(None, PER_SECOND)) as ask:
             for name in portals:
                 one = list_portal(name, ask, release)
                 found.rows += one.rows
