@@ -1,8 +1,8 @@
 """Whether a contact file's index is that of its pixels; a wrong index is made anew, wrong pixels are refused.
 
-A .cool stores its pixels sorted by their first bin, and beside them where the pixels of each bin begin. Readers
-trust that index. Files that cooler 0.8.3 and earlier coarsened, as those of the 4D Nucleome portal, may have a
-wrong one, or a pixel of a coarser resolution twice with parts of its count (open2c/cooler issue 357).
+A .cool stores its pixels sorted by their first bin, and beside them where the pixels of each bin begin.
+Readers trust that index. Files that cooler 0.8.3 and earlier coarsened, as those of the 4D Nucleome portal,
+may have a wrong one, or a pixel of a coarser resolution twice with parts of its count (open2c/cooler#357).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ REMAKE = "fetch it again, or make it anew from its finest resolution with `coole
 
 @dataclass(frozen=True)
 class Index:
-    """What the index of a pixel table must be: int64 offsets of each chromosome's bins and each bin's pixels."""
+    """What the index of a pixel table must be: where each chromosome's bins and each bin's pixels begin."""
 
-    chromosomes: np.ndarray  # [chromosomes + 1]
-    bins: np.ndarray  # [bins + 1]
+    chromosomes: np.ndarray  # int64 [chromosomes + 1]
+    bins: np.ndarray  # int64 [bins + 1]
     pixels: int
     repeated: int  # pixels that do not follow the one before them in their row
 
