@@ -10,7 +10,7 @@ import pytest
 
 from megabase.files import FileError
 from megabase.sources.listing import list_sources
-from megabase.sources.manifest import local_path, raw_path, read_manifest, resolve_url
+from megabase.sources.manifest import local_path, raw_path, read_manifest, resolve_url, write_manifest
 from megabase.spec import MANIFEST_COLUMNS
 
 GOOD = {
@@ -157,3 +157,13 @@ def test_listing_refuses_what_it_cannot_stand_for(tmp_path: Path) -> None:
         with pytest.raises(FileError, match=message):
             list_sources([table], tmp_path / "r.tsv")
         assert not (tmp_path / "r.tsv").exists()
+
+
+def test_optional_columns_are_read_and_written_only_where_they_are_filled(tmp_path: Path) -> None:
+    plain, full = tmp_path / "plain.tsv", tmp_path / "full.tsv"
+    write_manifest([GOOD | {"supersedes": None}], plain)
+    assert plain.read_text().splitlines()[0].split("\t") == list(MANIFEST_COLUMNS)
+    write_manifest([GOOD, GOOD | {"accession": "other", "supersedes": "ENCFF000OLD"}], full)
+    assert full.read_text().splitlines()[0].split("\t") == [*MANIFEST_COLUMNS, "supersedes"]
+    assert read_manifest(full)["supersedes"].to_list() == [None, "ENCFF000OLD"]
+    assert read_manifest(plain).columns == list(MANIFEST_COLUMNS)

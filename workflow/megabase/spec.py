@@ -115,6 +115,7 @@ MANIFEST_COLUMNS = (
     "biosample", "life_stage", "strand", "replicate", "target", "url", "md5", "size", "status", "licence",
     "retrieved_utc",
 )  # fmt: skip
+MANIFEST_OPTIONAL = ("crc32c", "supersedes")  # columns that a manifest may have; written only when filled
 MANIFEST_ROLES = ("genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites")
 
 # One row a channel, in channel order.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_MODULES = ("section", "data", "training", "scoring", "run")
+_MODULES = ("section", "data", "training", "scoring", "run", "listing")
 
 
 def __getattr__(name: str) -> Any:

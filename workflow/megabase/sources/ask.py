@@ -161,6 +161,11 @@ class Asker:
             return None
         return Answer(note["url"], note["status"], body, note["retrieved_utc"])
 
+    def forget(self, answer: Answer) -> None:
+        """Drop an answer from the record, so that its question is asked again: it was not whole."""
+        if self.record is not None:
+            (self.record / f"{_key(answer.url)}.json").unlink(missing_ok=True)
+
     def _keep(self, answer: Answer, url: str) -> None:
         """Record an answer, its note last; a web page instead of data is shown to the caller alone."""
         if self.record is None or answer.body.lstrip().startswith(b"<"):

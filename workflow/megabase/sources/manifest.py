@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import polars as pl
 
 from megabase.files import FileError, atomic_path
-from megabase.spec import MANIFEST_COLUMNS, MANIFEST_ROLES, STRANDS, OutputType
+from megabase.spec import MANIFEST_COLUMNS, MANIFEST_OPTIONAL, MANIFEST_ROLES, STRANDS, OutputType
 
 REQUIRED = ("portal", "accession", "output_type", "organism", "url")
 KINDS = (*(str(output) for output in OutputType), *MANIFEST_ROLES)
@@ -32,6 +32,8 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 def read_manifest(path: str | Path) -> pl.DataFrame:
     """Rows of a manifest in their order: MANIFEST_COLUMNS, strings, `size` int64, unknown fields null.
 
+    Behind them come the MANIFEST_OPTIONAL columns that the file has.
+
     FileError names the row (the line of the file) and what was found and wanted: a column that is missing or
     unknown, a required field that is empty, an output type that is neither an OutputType nor a role (with
     the nearest name), a bad strand, MD5, size or URL, and two rows that would make the same file.
@@ -43,7 +45,8 @@ def read_manifest(path: str | Path) -> pl.DataFrame:
             raise FileError(f"{path}: line {line}: {problem}")
         rows.append((line, {**row, "size": int(row["size"]) if row["size"] else None}))
     _check_unique(path, rows)
-    return pl.DataFrame([row for _, row in rows], schema=SCHEMA)
+    more = [name for name in MANIFEST_OPTIONAL if any(name in row for _, row in rows)]
+    return pl.DataFrame([row for _, row in rows], schema=SCHEMA | dict.fromkeys(more, pl.String))
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
@@ -65,14 +68,15 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
         if len(fields) != len(header):
             raise FileError(f"{path}: line {number}: {len(fields)} fields, wanted {len(header)} by tabs")
         given = dict(zip(header, fields, strict=True))
-        rows.append((number, {name: given[name] or None for name in MANIFEST_COLUMNS}))
+        names = (*MANIFEST_COLUMNS, *(name for name in MANIFEST_OPTIONAL if name in given))
+        rows.append((number, {name: given[name] or None for name in names}))
     return rows
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     missing = [name for name in MANIFEST_COLUMNS if name not in header]
     for name in header:
-        if name not in MANIFEST_COLUMNS:
+        if name not in (*MANIFEST_COLUMNS, *MANIFEST_OPTIONAL):
             near = nearest(name, missing or MANIFEST_COLUMNS)
             raise FileError(f"{path}: unknown column {name!r}; nearest: {near}")
     if missing:
@@ -167,10 +171,15 @@ def raw_path(row: Mapping[str, Any], results: str | Path = "results") -> Path:
 
 
 def write_manifest(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
-    """Write rows (null or missing: empty) as a manifest: plain text for a user to review and commit."""
-    lines = ["\t".join(MANIFEST_COLUMNS)]
+    """Write rows (null or missing: empty) as a manifest: plain text for a user to review and commit.
+
+    A MANIFEST_OPTIONAL column is written where a row fills it.
+    """
+    rows = list(rows)
+    names = (*MANIFEST_COLUMNS, *(name for name in MANIFEST_OPTIONAL if any(row.get(name) for row in rows)))
+    lines = ["\t".join(names)]
     for row in rows:
-        fields = ["" if row.get(name) is None else str(row[name]) for name in MANIFEST_COLUMNS]
+        fields = ["" if row.get(name) is None else str(row[name]) for name in names]
         lines.append("\t".join(fields))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
