@@ -1,4 +1,4 @@
-"""The portals that a release is listed from: one line each, and what every listing is given and gives back."""
+"""The portals that a release is listed from, one line each; what a listing is given and gives back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from megabase.files import FileError
 from megabase.settings.listing import ListingSettings
 from megabase.sources.ask import Asker
 
-# Name on the command line: (module, function `list_x(ask, release) -> Listing`), imported when it is asked for.
+# Name on the command line: (module, function `list_x(ask, release) -> Listing`), imported when asked for.
 PORTALS: dict[str, tuple[str, str]] = {
     "encode": ("megabase.sources.encode", "list_encode"),
 }
@@ -41,7 +41,7 @@ class Release:
 
 @dataclass
 class Listing:
-    """What a portal has: rows of MANIFEST_COLUMNS to use, and rows of REFUSED_COLUMNS with the reason of each.
+    """What a portal has: rows of MANIFEST_COLUMNS to use, and of REFUSED_COLUMNS with the reason of each.
 
     A refused row without an accession is a whole experiment; `reason` is one of a few words that a summary
     counts by, `detail` what was found and wanted.
