@@ -18,6 +18,7 @@ from megabase.sources import fourdn
 from megabase.sources.ask import Answer
 from megabase.sources.groups import track_groups
 from megabase.sources.manifest import raw_path, read_manifest, write_manifest
+from megabase.sources.portals import Release, list_portal
 from megabase.sources.resources import read_resource
 
 PUBLISHED = {"human": (28, "HOMO_SAPIENS"), "mouse": (8, "MUS_MUSCULUS")}
@@ -31,9 +32,10 @@ class Portal:
         self.files = list(files)
         self.asked: list[list[tuple[str, str]]] = []
         self.total: int | None = None
+        self.url = fourdn.SEARCH
 
     def __call__(self, url: str, params: Iterable[tuple[str, Any]] = ()) -> Answer:
-        assert url == fourdn.SEARCH
+        assert url == self.url
         question = list(params)
         self.asked.append(question)
         keys = {key for key, _ in question}
@@ -88,7 +90,7 @@ def test_the_preset_is_the_published_table(real_data: Path) -> None:
 
 def test_the_published_maps_each_a_track_of_its_own(tmp_path: Path) -> None:
     portal = Portal(preset()[::-1])
-    rows = fourdn.list_4dn(portal)
+    rows = fourdn.published_maps(portal)
     assert [row["accession"] for row in rows] == [f["accession"] for f in preset()], "in channel order"
     assert len(portal.asked) == 1 and len([k for k, _ in portal.asked[0] if k == "accession"]) == 36
     assert ("limit", "all") in portal.asked[0] and not [k for k, _ in portal.asked[0] if k == "from"]
@@ -122,7 +124,7 @@ def test_a_map_that_is_gone_is_named(change: dict[str, Any] | None, message: str
     files = preset()
     files[:1] = [] if change is None else [files[0] | change]
     with pytest.raises(FileError, match=f"{message}.*wanted released"):
-        fourdn.list_4dn(Portal(files))
+        fourdn.published_maps(Portal(files))
 
 
 def test_404_with_an_empty_graph_is_no_hit_and_any_other_404_an_error() -> None:
@@ -138,19 +140,19 @@ def test_discovery_keeps_large_released_maps() -> None:
         file("4DNFISMALL00", file_size=fourdn.MIN_SIZE - 1), file("4DNFIOLD0000", status="archived"),
         file("4DNFIEDGE000", file_size=fourdn.MIN_SIZE),
     ]  # fmt: skip
-    rows = fourdn.list_4dn_maps(Portal(files))
+    rows = fourdn.large_maps(Portal(files))
     assert [row["accession"] for row in rows] == ["4DNFIAAAAAA2", "4DNFIEDGE000", "4DNFIAAAAAA1"]
     assert rows[0]["assay"] == "in situ Hi-C 4DNFIAAAAAA2" and rows[0]["experiment"] == "4DNES1"
-    small = fourdn.list_4dn_maps(Portal(files), assemblies=["GRCh38"], min_size=0)
+    small = fourdn.large_maps(Portal(files), assemblies=["GRCh38"], min_size=0)
     assert "4DNFISMALL00" in [row["accession"] for row in small] and len(small) == 3
-    assert fourdn.list_4dn_maps(Portal([])) == []
+    assert fourdn.large_maps(Portal([])) == []
 
 
 def test_a_search_that_tells_less_than_it_counts_is_refused() -> None:
     portal = Portal([file("4DNFIAAAAAA2")])
     portal.total = 2
     with pytest.raises(FileError, match="1 of 2 maps"):
-        fourdn.list_4dn_maps(portal)
+        fourdn.large_maps(portal)
 
 
 def test_the_open_address_is_rebuilt() -> None:
@@ -193,3 +195,14 @@ def test_whether_an_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         thread.join()
     with pytest.raises(FileError, match="try again"):
         fourdn.is_there(f"{root}/x.mcool")
+
+
+def test_the_portal_is_listed_by_name() -> None:
+    portal = Portal(preset())
+    human = list_portal("4dn", portal, Release("r", organisms=("human",)))
+    assert len(human.rows) == 28 and not human.refused
+    micro = list_portal("4dn", portal, Release("r", assays=("Micro-C",)))
+    assert {row["accession"] for row in micro.rows} == {"4DNFI9GMP2J8", "4DNFI9FVHJZQ", "4DNFINQYW56E"}
+    portal.url = "http://here/search/"
+    mouse = list_portal("4dn-all", portal, Release("r", organisms=("mouse",), base_url="http://here/"))
+    assert len(mouse.rows) == 8

@@ -7,15 +7,16 @@ in batches, and the address is that of the open bucket (4dn-dcic/fourfront, sear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import httpx
 
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.sources.ask import Answer
-from megabase.sources.resources import manifest_row, read_resource
+from megabase.sources.portals import Listing, Release
+from megabase.sources.resources import Ask, manifest_row, read_resource
 from megabase.spec import OutputType
 
 SEARCH = "https://data.4dnucleome.org/search/"
@@ -35,14 +36,34 @@ FIELDS = (
 PRESET = ("organism", "channel", "accession", "biosample", "ontology_curie", "assay")
 
 
-class Ask(Protocol):
-    """A question to a portal; `megabase.sources.ask.Asker` is one."""
+def list_4dn(ask: Ask, release: Release) -> Listing:
+    """The published maps of the release's organisms (`published_maps`), of the assays that it wants."""
+    rows = published_maps(ask, organisms=release.organisms or ("human", "mouse"), url=_search(release))
+    return Listing([row for row in rows if release.wants(row["organism"], _plain(row))])
 
-    def __call__(self, url: str, params: Iterable[tuple[str, Any]] = ()) -> Answer: ...
+
+def list_4dn_all(ask: Ask, release: Release) -> Listing:
+    """Every large map of the release's organisms (`large_maps`), of the assays that it wants."""
+    names = [name for name, organism in ORGANISMS.items() if release.wants(organism, "")]
+    rows = large_maps(ask, assemblies=names, url=_search(release))
+    return Listing([row for row in rows if release.wants(row["organism"], _plain(row))])
 
 
-def list_4dn(
-    ask: Ask, *, organisms: Sequence[str] = ("human", "mouse"), exists: Callable[[str], bool] | None = None
+def _search(release: Release) -> str:
+    return f"{release.base_url.rstrip('/')}/search/" if release.base_url else SEARCH
+
+
+def _plain(row: Mapping[str, Any]) -> str:
+    """Assay of a row without the accession behind it."""
+    return str(row["assay"]).removesuffix(f" {row['accession']}")
+
+
+def published_maps(
+    ask: Ask,
+    *,
+    organisms: Sequence[str] = ("human", "mouse"),
+    exists: Callable[[str], bool] | None = None,
+    url: str = SEARCH,
 ) -> list[dict[str, Any]]:
     """Manifest rows of the published 28 human and 8 mouse maps, in channel order, as the portal has them now.
 
@@ -50,7 +71,9 @@ def list_4dn(
     accession behind the assay: one file is one track. FileError where the portal lacks one or withdrew it.
     """
     wanted = [row for row in read_resource("contact_maps", PRESET) if row["organism"] in organisms]
-    found = {item["accession"]: (item, at) for item, at in files_of(ask, [r["accession"] for r in wanted])}
+    found = {
+        item["accession"]: (item, at) for item, at in files_of(ask, [r["accession"] for r in wanted], url)
+    }
     check_all_there([row["accession"] for row in wanted], {name: item for name, (item, _) in found.items()})
     rows = []
     for preset in wanted:
@@ -65,33 +88,34 @@ def list_4dn(
     return rows
 
 
-def list_4dn_maps(
+def large_maps(
     ask: Ask,
     *,
     assemblies: Sequence[str] = ("GRCh38", "GRCm38"),
     min_size: int = MIN_SIZE,
     exists: Callable[[str], bool] | None = None,
+    url: str = SEARCH,
 ) -> list[dict[str, Any]]:
     """Manifest rows of every released .mcool of these assemblies of at least `min_size` bytes, by accession.
 
     The portal tells no ontology term of a file: rows have the name of the biosample, `ontology_curie` is
     unknown. FileError where the portal counts more maps than it can list.
     """
-    names = [name for assembly in assemblies for name in _accessions(ask, assembly, min_size)]
-    rows = [row_of(item, at, exists or is_there) for item, at in files_of(ask, names)]
+    names = [name for assembly in assemblies for name in _accessions(ask, assembly, min_size, url)]
+    rows = [row_of(item, at, exists or is_there) for item, at in files_of(ask, names, url)]
     kept = [r for r in rows if r["status"] == "released" and r["assembly"] in assemblies]
     LOGGER.info("4DN: %d maps of %d bytes or more, %d are released", len(names), min_size, len(kept))
     return sorted(kept, key=lambda row: (row["organism"], row["accession"]))
 
 
-def _accessions(ask: Ask, assembly: str, min_size: int) -> list[str]:
+def _accessions(ask: Ask, assembly: str, min_size: int, url: str) -> list[str]:
     """Accessions of all large maps of an assembly."""
     question = [
         ("type", "FileProcessed"), ("file_type", "contact matrix"), ("file_format.file_format", "mcool"),
         ("genome_assembly", assembly), ("status", "released"), ("format", "json"), ("limit", "all"),
         ("field", "accession"), ("field", "file_size"),
     ]  # fmt: skip
-    answer = ask(SEARCH, question)
+    answer = ask(url, question)
     items = graph_of(answer)
     total = answer.json().get("total", len(items))
     if len(items) != total or total >= WINDOW:
@@ -102,13 +126,13 @@ def _accessions(ask: Ask, assembly: str, min_size: int) -> list[str]:
     return sorted(item["accession"] for item in items if (item.get("file_size") or 0) >= min_size)
 
 
-def files_of(ask: Ask, accessions: Sequence[str]) -> Iterator[tuple[dict[str, Any], str]]:
+def files_of(ask: Ask, accessions: Sequence[str], url: str = SEARCH) -> Iterator[tuple[dict[str, Any], str]]:
     """(file as the portal tells it, UTC of the answer) of those accessions that the portal knows."""
     for start in range(0, len(accessions), BATCH):
         batch = accessions[start : start + BATCH]
         question = [("type", "FileProcessed"), ("format", "json"), ("limit", "all")]
         question += [("accession", name) for name in batch] + [("field", field) for field in FIELDS]
-        answer = ask(SEARCH, question)
+        answer = ask(url, question)
         for item in graph_of(answer):
             if item.get("accession") in batch:
                 yield item, answer.retrieved_utc

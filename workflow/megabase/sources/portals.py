@@ -15,6 +15,8 @@ from megabase.sources.ask import Asker
 # Name on the command line: (module, function `list_x(ask, release) -> Listing`), imported when asked for.
 PORTALS: dict[str, tuple[str, str]] = {
     "encode": ("megabase.sources.encode", "list_encode"),
+    "4dn": ("megabase.sources.fourdn", "list_4dn"),
+    "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
     "portal", "experiment", "accession", "assay", "output_type", "organism", "biosample", "reason", "detail",

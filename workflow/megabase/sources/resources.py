@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from megabase.files import FileError
+from megabase.sources.ask import Answer
 from megabase.spec import MANIFEST_COLUMNS
 
 FOLDER = Path(__file__).resolve().parents[3] / "resources"
+
+
+class Ask(Protocol):
+    """A question to a portal; `megabase.sources.ask.Asker` is one."""
+
+    def __call__(self, url: str, params: Iterable[tuple[str, Any]] = ()) -> Answer: ...
 
 
 def read_resource(name: str, columns: Sequence[str], folder: Path = FOLDER) -> list[dict[str, str]]:
