@@ -44,7 +44,8 @@ def list_4dn(ask: Ask, release: Release) -> Listing:
 
 def list_4dn_all(ask: Ask, release: Release) -> Listing:
     """Every large map of the release's organisms (`large_maps`), of the assays that it wants."""
-    names = [name for name, organism in ORGANISMS.items() if release.wants(organism, "")]
+    wanted = release.organisms or tuple(ORGANISMS.values())
+    names = [name for name, organism in ORGANISMS.items() if organism in wanted]
     rows = large_maps(ask, assemblies=names, url=_search(release))
     return Listing([row for row in rows if release.wants(row["organism"], _plain(row))])
 

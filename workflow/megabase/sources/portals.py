@@ -16,6 +16,7 @@ from megabase.sources.ask import Asker
 PORTALS: dict[str, tuple[str, str]] = {
     "encode": ("megabase.sources.encode", "list_encode"),
     "4dn": ("megabase.sources.fourdn", "list_4dn"),
+    "gtex": ("megabase.sources.gtex", "list_gtex"),
     "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
