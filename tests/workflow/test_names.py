@@ -22,6 +22,7 @@ RULES = {
 COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
 BESIDE_RULES = {
     "list-sources",
+    "convert-table",
     "plan-sources",
     "estimate-cost",
     "estimate-scoring",

@@ -41,6 +41,27 @@ def list_sources(
     listing.list_sources(tables, output, data=data)
 
 
+def convert_table(
+    name: Annotated[
+        str, typer.Argument(help="published table, such as gtex_v10_susie_eqtl (docs/portals.md)")
+    ],
+    files: Annotated[list[Path], typer.Argument(help="its files, as they were fetched")],
+    output: Output,
+    genome: Annotated[str, typer.Option(help="genome folder to check REF against; empty: no check")] = "",
+    genes: GenesFolder = "",
+    tissue: Annotated[str, typer.Option(help="tissue, where neither table nor file name tells it")] = "",
+    exchange: Annotated[bool, typer.Option(help="turn alleles that are in the other order")] = False,
+) -> None:
+    """Read a published table of variants with effects, check it, and write it as benchmarks read it."""
+    from megabase.sources.tables import convert
+
+    logs.start("convert-table")
+    convert.convert_table(
+        name, files, output, genome_folder=optional(genome), genes_folder=optional(genes), tissue=tissue,
+        exchange=exchange,
+    )  # fmt: skip
+
+
 def plan_sources(
     config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
     output: Output,
@@ -227,6 +248,7 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
 
 FOR_PEOPLE = (
     list_sources,
+    convert_table,
     plan_sources,
     estimate_cost,
     estimate_scoring,

@@ -17,6 +17,8 @@ PORTALS: dict[str, tuple[str, str]] = {
     "encode": ("megabase.sources.encode", "list_encode"),
     "4dn": ("megabase.sources.fourdn", "list_4dn"),
     "gtex": ("megabase.sources.gtex", "list_gtex"),
+    "tables": ("megabase.sources.tables.registry", "list_tables"),
+    "eqtl-catalogue": ("megabase.sources.eqtl_catalogue", "list_eqtl_catalogue"),
     "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
