@@ -62,6 +62,18 @@ def convert_table(
     )  # fmt: skip
 
 
+def import_aliases(
+    source: Annotated[Path, typer.Argument(help="UCSC's chromAlias.txt, or NCBI's assembly report")],
+    fasta: Annotated[Path, typer.Argument(help="FASTA, its .fai, or a table of chromosome sizes")],
+    output: Output,
+) -> None:
+    """Write the table of other names of a genome's chromosomes, as `genomes.{name}.aliases` takes it."""
+    from megabase.sources import aliases
+
+    logs.start("import-aliases")
+    aliases.import_aliases(source, fasta, output)
+
+
 def plan_sources(
     config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
     output: Output,
@@ -249,6 +261,7 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
 FOR_PEOPLE = (
     list_sources,
     convert_table,
+    import_aliases,
     plan_sources,
     estimate_cost,
     estimate_scoring,

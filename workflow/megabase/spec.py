@@ -116,7 +116,9 @@ MANIFEST_COLUMNS = (
     "retrieved_utc",
 )  # fmt: skip
 MANIFEST_OPTIONAL = ("crc32c", "supersedes")  # columns that a manifest may have; written only when filled
-MANIFEST_ROLES = ("genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites")
+MANIFEST_ROLES = (
+    "genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites", "aliases",
+)  # fmt: skip
 
 # One row a channel, in channel order.
 TRACK_COLUMNS = (

@@ -19,6 +19,7 @@ PORTALS: dict[str, tuple[str, str]] = {
     "gtex": ("megabase.sources.gtex", "list_gtex"),
     "tables": ("megabase.sources.tables.registry", "list_tables"),
     "eqtl-catalogue": ("megabase.sources.eqtl_catalogue", "list_eqtl_catalogue"),
+    "references": ("megabase.sources.references", "list_references"),
     "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
