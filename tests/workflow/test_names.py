@@ -23,6 +23,7 @@ COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
 BESIDE_RULES = {
     "list-sources",
     "convert-table",
+    "fetch-region",
     "import-aliases",
     "plan-sources",
     "estimate-cost",

@@ -74,6 +74,22 @@ def import_aliases(
     aliases.import_aliases(source, fasta, output)
 
 
+def fetch_region(
+    source: Annotated[str, typer.Argument(help="bgzip VCF with a .tbi: https://..., or a path")],
+    output: Output,
+    region: Annotated[list[str] | None, typer.Option(help="chrom:start-end, 1-based, closed; repeat")] = None,
+    bed: Annotated[str, typer.Option(help="BED of regions; empty: none")] = "",
+    index: Annotated[str, typer.Option(help="the .tbi; empty: beside the source")] = "",
+    aliases: Annotated[str, typer.Option(help="other names of contigs (import-aliases); empty: none")] = "",
+) -> None:
+    """Fetch the records of some regions of a large VCF (gnomAD, dbSNP, ...), each block checked."""
+    from megabase.sources import region as regions
+
+    logs.start("fetch-region")
+    wanted = regions.read_regions(region or [], optional(bed))
+    regions.fetch_region(source, wanted, output, index=optional(index), aliases=optional(aliases))
+
+
 def plan_sources(
     config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
     output: Output,
@@ -261,6 +277,7 @@ def _split(values: Iterable[str] | None) -> list[str] | None:
 FOR_PEOPLE = (
     list_sources,
     convert_table,
+    fetch_region,
     import_aliases,
     plan_sources,
     estimate_cost,

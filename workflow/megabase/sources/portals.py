@@ -20,6 +20,10 @@ PORTALS: dict[str, tuple[str, str]] = {
     "tables": ("megabase.sources.tables.registry", "list_tables"),
     "eqtl-catalogue": ("megabase.sources.eqtl_catalogue", "list_eqtl_catalogue"),
     "references": ("megabase.sources.references", "list_references"),
+    "gnomad": ("megabase.sources.variant_sets", "list_gnomad"),
+    "clinvar": ("megabase.sources.variant_sets", "list_clinvar"),
+    "1000genomes": ("megabase.sources.variant_sets", "list_1000genomes"),
+    "dbsnp": ("megabase.sources.variant_sets", "list_dbsnp"),
     "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (

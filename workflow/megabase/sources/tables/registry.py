@@ -99,7 +99,7 @@ _ALL = [
     _synapse("chromatin_qtls", "caqtl, dsqtl, bqtl", "syn59449898", "tables of the other cohorts"),
     TableSource(
         "mpra", "mpra", "kircherlab",
-        ("https://raw.githubusercontent.com/kircherlab/MPRA_SaturationMutagenesis/c5cadb4/data/elements.tsv.gz",),
+        ("https://raw.githubusercontent.com/kircherlab/MPRA_SaturationMutagenesis/02c522ede208a6b8243f52764705583e074a04bd/data/elements.tsv.gz",),
         "not stated; CAGI's terms apply to the challenge", "Kircher 2019", elements.read_mpra_variants,
         role="mpra", note="the split of CAGI5 into train and test is not published in it",
     ),
