@@ -24,6 +24,7 @@ PORTALS: dict[str, tuple[str, str]] = {
     "clinvar": ("megabase.sources.variant_sets", "list_clinvar"),
     "1000genomes": ("megabase.sources.variant_sets", "list_1000genomes"),
     "dbsnp": ("megabase.sources.variant_sets", "list_dbsnp"),
+    "fantom5": ("megabase.sources.fantom", "list_fantom"),
     "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
