@@ -102,7 +102,7 @@ def test_the_catalogue_as_recorded(real_data: Path) -> None:
     assert (row["ontology_curie"], row["biosample"], row["target"]) == ("UBERON:0001013", "adipose", "eqtl")
     for row in listing.rows:
         assert check_row({k: None if v is None else str(v) for k, v in row.items()}) is None
-    assert {row["reason"] for row in listing.refused} == {"not_used"}
+    assert {row["reason"] for row in listing.refused} == {"not used"}
     only = list_portal("eqtl-catalogue", _asked(text), Release("r", assays=("leafcutter",)))
     assert {row["target"] for row in only.rows} == {"sqtl"}
 

@@ -85,8 +85,8 @@ def test_untreated_samples_with_their_addresses_byte_for_byte(real_data: Path, t
     )
     assert first["strand"] is None and first["output_type"] == "cage" and first["portal"] == "fantom"
     assert {row["accession"]: row["reason"] for row in listing.refused} == {
-        "CNhs10723": "treated", "CNhs10612": "mixture", "CNhs99999": "not_in_table",
-        "CNhs11111": "other_assembly", None: "name_unknown",
+        "CNhs10723": "treated", "CNhs10612": "mixture", "CNhs99999": "not in table",
+        "CNhs11111": "other assembly", None: "name unknown",
     }  # fmt: skip
     write_manifest(listing.rows, tmp_path / "m.tsv")
     read = read_manifest(tmp_path / "m.tsv").to_dicts()

@@ -89,8 +89,8 @@ def test_samples_of_the_freeze_one_an_individual_and_tissue() -> None:
     assert (first["strand"], first["assay"], first["assembly"]) == (".", "polyA plus RNA-seq", "GRCh38")
     assert first["retrieved_utc"] == UTC and first["md5"] is None
     assert {row["accession"]: row["reason"] for row in listing.refused} == {
-        "GTEX-1117F-3126-SM-5GZYK.1": "second_sample", "GTEX-111YS-9926-SM-5GZZR.1": "not_analysed",
-        "K-562-SM-26GMQ.1": "tissue_unknown",
+        "GTEX-1117F-3126-SM-5GZYK.1": "second sample", "GTEX-111YS-9926-SM-5GZZR.1": "not analysed",
+        "K-562-SM-26GMQ.1": "tissue unknown",
     }  # fmt: skip
     assert bucket.asked[0].endswith("/gtex/metadata/gtex.recount_project.MD.gz")
     assert bucket.asked[2].endswith("/gtex/metadata/IN/SKIN/gtex.gtex.SKIN.MD.gz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 
 from megabase.files import FileError
 from megabase.sources.manifest import check_row
-from megabase.sources.portals import Release, list_portal
+from megabase.sources.portals import PORTALS, Release, list_portal
+from megabase.sources.references import COLUMNS
+from megabase.sources.resources import read_resource
 from megabase.sources.tables.columns import REJECTED, SCHEMA
 from megabase.sources.tables.evaluations import NAMES
 from megabase.sources.tables.registry import TABLES, read_published
@@ -344,4 +347,26 @@ def test_tables_are_listed_and_what_needs_a_login_is_told() -> None:
     refused = {row["accession"]: row for row in listing.refused}
     assert set(refused) == {"caqtl_african", "chromatin_qtls", "finucane"} and not names & set(refused)
     assert "synapse get syn64126781" in refused["caqtl_african"]["detail"]
-    assert refused["finucane"]["reason"] == "needs_login"
+    assert refused["finucane"]["reason"] == "needs login"
+
+
+def test_the_page_of_portals_tells_every_source(root: Path) -> None:
+    """docs/portals.md has a row a portal, table and reference, with its address, and every reason."""
+    page = (root / "docs/portals.md").read_text(encoding="utf-8")
+    for name in PORTALS:
+        assert f"| `{name}` |" in page, name
+    tables = page.split("## Published tables of variants")[1]
+    for source in TABLES.values():
+        assert f"`{source.name}`" in tables, source.name
+        if not source.name.startswith("alphagenome:"):
+            row = next(line for line in tables.splitlines() if line.startswith(f"| `{source.name}` |"))
+            assert source.urls[0] in row and source.licence in row and source.citation in row
+            assert (source.login or "no") in row
+    for reference in read_resource("references", COLUMNS):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{reference['name']}` |"))
+        assert reference["url"] in row and reference["licence"] in row
+    package = root / "workflow/megabase/sources"
+    files = [package / f"{name}.py" for name in ("gtex", "fantom", "eqtl_catalogue", "tables/registry")]
+    reasons = {r for file in files for r in re.findall(r'refuse\(\s*"([a-z ]+)"', file.read_text())}
+    assert {"not analysed", "treated", "not used", "needs login"} <= reasons
+    assert all(f"`{reason}`" in page.split("## Why a row is not used")[1] for reason in reasons), reasons

@@ -42,9 +42,9 @@ def list_eqtl_catalogue(ask: Ask, release: Release) -> Listing:
                 "output_type": "qtl", "experiment": f"{row['study_label']} {row['condition_label']}",
                 "biosample": row["tissue_label"]}  # fmt: skip
         if method not in TARGETS:
-            listing.refuse("not_used", f"quantification {method}, wanted {' or '.join(TARGETS)}", **what)
+            listing.refuse("not used", f"quantification {method}, wanted {' or '.join(TARGETS)}", **what)
         elif not row["ftp_cs_path"]:
-            listing.refuse("no_credible_sets", "the table names no file", **what)
+            listing.refuse("no credible sets", "the table names no file", **what)
         elif release.wants("human", method):
             listing.rows.append(
                 manifest_row(

@@ -142,7 +142,7 @@ def _add(
     what: dict[str, Any] = {"portal": PORTAL, "assay": assay, "organism": organism,
                             "output_type": str(OutputType.CAGE)}  # fmt: skip
     if match is None:
-        listing.refuse("name_unknown", f"{folder}{name}: wanted sample.CNhs00000.library.hg38", **what)
+        listing.refuse("name unknown", f"{folder}{name}: wanted sample.CNhs00000.library.hg38", **what)
         return
     library = match["library"]
     sample = (known or {}).get(library, {})
@@ -150,9 +150,9 @@ def _add(
     what |= {"accession": library, "experiment": library, "biosample": biosample_of(full)}
     assembly = PHASES[organism].split("_")[0]
     if match["assembly"] != assembly:
-        listing.refuse("other_assembly", f"{match['assembly']}, wanted {assembly}", **what)
+        listing.refuse("other assembly", f"{match['assembly']}, wanted {assembly}", **what)
     elif known is not None and not sample:
-        listing.refuse("not_in_table", f"{library} is not in the table of samples", **what)
+        listing.refuse("not in table", f"{library} is not in the table of samples", **what)
     elif TREATED.search(full):
         listing.refuse("treated", full, **what)
     elif MIXED.search(full):

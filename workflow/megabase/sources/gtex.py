@@ -108,11 +108,11 @@ def _samples(
         who = {"portal": PORTAL, "accession": sample["sample"], "experiment": project, "assay": ASSAY,
                "organism": "human", "output_type": str(OutputType.RNA_SEQ), "biosample": tissue}  # fmt: skip
         if sample["smafrze"] != USED:
-            listing.refuse("not_analysed", f"SMAFRZE is {sample['smafrze']}, wanted {USED}", **who)
+            listing.refuse("not analysed", f"SMAFRZE is {sample['smafrze']}, wanted {USED}", **who)
         elif tissue not in tissues:
-            listing.refuse("tissue_unknown", f"{sample['smtsd']} is none of the 54 tissues", **who)
+            listing.refuse("tissue unknown", f"{sample['smtsd']} is none of the 54 tissues", **who)
         elif (sample["subjid"], tissue) in seen:
-            listing.refuse("second_sample", f"of {sample['subjid']}; the first one is used", **who)
+            listing.refuse("second sample", f"of {sample['subjid']}; the first one is used", **who)
         else:
             seen.add((sample["subjid"], tissue))
             yield manifest_row(**who) | {

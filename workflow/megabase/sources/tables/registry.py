@@ -160,7 +160,7 @@ def list_tables(ask: Any, release: Release) -> Listing:
         if "{" in source.urls[0]:
             continue
         if source.login:
-            listing.refuse("needs_login", source.login, **what, organism="human", output_type=source.role)
+            listing.refuse("needs login", source.login, **what, organism="human", output_type=source.role)
             continue
         if release.wants("human", source.kind):
             listing.rows.append(
