@@ -51,6 +51,7 @@ def convert_table(
     genes: GenesFolder = "",
     tissue: Annotated[str, typer.Option(help="tissue, where neither table nor file name tells it")] = "",
     exchange: Annotated[bool, typer.Option(help="turn alleles that are in the other order")] = False,
+    min_pip: Annotated[float, typer.Option(help="least posterior of the rows that are kept")] = 0.0,
 ) -> None:
     """Read a published table of variants with effects, check it, and write it as benchmarks read it."""
     from megabase.sources.tables import convert
@@ -58,7 +59,7 @@ def convert_table(
     logs.start("convert-table")
     convert.convert_table(
         name, files, output, genome_folder=optional(genome), genes_folder=optional(genes), tissue=tissue,
-        exchange=exchange,
+        exchange=exchange, min_pip=min_pip,
     )  # fmt: skip
 
 

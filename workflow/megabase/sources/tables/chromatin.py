@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from megabase.sources.tables.columns import Part, Table, finish, pick, read_raw, rejected
+from megabase.sources.tables.columns import Table, finish, rejected
+from megabase.sources.tables.reading import Part, pick
 
 _EFFECTS = ("obs.beta", "obs.estimate", "obs.effect_size", "obs.log2fc", "obs.meanlog2fc", "beta", "Beta")
 _LABELS = ("obs.label", "var.label", "label")
@@ -27,8 +28,7 @@ def read_chromatin_qtls(part: Part, tissue: str = "") -> Table:
         "used": ("var.isused", "IsUsed?"), "effect": [f"{name}?" for name in _EFFECTS],
         "label": [f"{name}?" for name in _LABELS], "source_id": ("var.dbsnp_rsid", "var.snp_id", "rsid?"),
     }  # fmt: skip
-    raw = read_raw(part)
-    table = pick(raw, names, part, "a table of caQTLs, dsQTLs or bQTLs on hg38")
+    table = pick(part, names, "a table of caQTLs, dsQTLs or bQTLs on hg38")
     table = table.with_columns(tissue=pl.lit(tissue or None, pl.String), label=as_label(pl.col("label")))
     used = pl.col("used").cast(pl.String).str.to_lowercase().is_in(["true", "1", "1.0"])
     left_out = pl.col("used").is_not_null() & ~used

@@ -1,4 +1,4 @@
-"""What readers of published tables share: columns by name, numbers, variants, and rows that cannot be used.
+"""What readers of published tables share: numbers, variants, and rows that cannot be used.
 
 A bad row costs that row: it is listed with its reason. A file that lacks a column, or cannot be read, or says
 that it is of another assembly stops before any work is done.
@@ -6,16 +6,14 @@ that it is of another assembly stops before any work is done.
 
 from __future__ import annotations
 
-import io
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from megabase.files import FileError
+from megabase.sources.tables.reading import Part
 from megabase.spec import QTL_COLUMNS
 
 SCHEMA: dict[str, Any] = dict.fromkeys(QTL_COLUMNS, pl.String) | {
@@ -39,107 +37,6 @@ class Table:
 
     rows: pl.DataFrame  # SCHEMA, and more columns of the table behind it
     rejected: pl.DataFrame  # REJECTED
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file of a source, or one member of its archive: its name for messages, and what can be read."""
-
-    name: str
-    data: Path | io.BytesIO
-
-
-def parts_of(path: str | Path, suffix: str = "") -> Iterator[Part]:
-    """The file itself or, of a .tar, its members that end in `suffix`, in the order of their names."""
-    path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path}: not found")
-    if ".tar" not in path.suffixes and path.suffix != ".tgz":
-        yield Part(str(path), path)
-        return
-    try:
-        with tarfile.open(path) as archive:
-            members = {m.name: m for m in archive.getmembers() if m.isfile() and m.name.endswith(suffix)}
-            if not members:
-                raise FileError(f"{path}: has no member that ends in {suffix}; it is another archive")
-            for name in sorted(members):
-                handle = archive.extractfile(members[name])
-                yield Part(f"{path}:{name}", io.BytesIO(handle.read() if handle else b""))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise FileError(f"{path}: cannot be read as an archive ({error}); fetch it again") from error
-
-
-def read_raw(part: Part, wanted: Sequence[str] | None = None, separator: str = "\t") -> pl.DataFrame:
-    """A table of strings, or of its own types for Parquet and Feather, which its first bytes tell.
-
-    wanted: the only columns that are read, of those that are there. FileError for what is no table.
-    """
-    try:
-        first = _first_bytes(part.data)
-        if first.startswith(b"PAR1"):
-            names = pl.read_parquet_schema(part.data)
-            return pl.read_parquet(part.data, columns=_of(names, wanted))
-        if first.startswith((b"ARROW1", b"FEA1")):
-            names = pl.read_ipc_schema(part.data)
-            return pl.read_ipc(part.data, columns=_of(names, wanted))
-        table = pl.read_csv(
-            part.data, separator=separator, infer_schema_length=0, quote_char=None, null_values=["NA", ""]
-        )
-        return table.select(_of(table.columns, wanted) or [])
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
-        raise FileError(
-            f"{part.name}: cannot be read as a table ({str(error).splitlines()[0]}); fetch it again"
-        ) from error
-
-
-def column_names(part: Part) -> list[str]:
-    """Names of the columns of a Parquet or Feather file, none of whose values is read."""
-    try:
-        if _first_bytes(part.data).startswith(b"PAR1"):
-            return list(pl.read_parquet_schema(part.data))
-        return list(pl.read_ipc_schema(part.data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise FileError(f"{part.name}: is no Parquet or Feather file ({error}); fetch it again") from error
-
-
-def _of(names: Any, wanted: Sequence[str] | None) -> list[str]:
-    return [name for name in names if wanted is None or name in wanted]
-
-
-def _first_bytes(data: Path | io.BytesIO) -> bytes:
-    if isinstance(data, Path):
-        with data.open("rb") as handle:
-            return handle.read(8)
-    data.seek(0)
-    first = data.read(8)
-    data.seek(0)
-    return first
-
-
-def pick(
-    table: pl.DataFrame, names: Mapping[str, str | Sequence[str]], part: Part, what: str
-) -> pl.DataFrame:
-    """`table` by our names: of each the first of its possible names that is there, and `row`, 1-based.
-
-    A name that ends in `?` may be missing: its column is then null. FileError names what is missing and what
-    was found.
-    """
-    taken: dict[str, pl.Expr] = {}
-    missing = []
-    for ours, theirs in names.items():
-        options = [theirs] if isinstance(theirs, str) else list(theirs)
-        found = next((o.rstrip("?") for o in options if o.rstrip("?") in table.columns), None)
-        if found is not None:
-            taken[ours] = pl.col(found)
-        elif options[-1].endswith("?"):
-            taken[ours] = pl.lit(None, pl.String)
-        else:
-            missing.append(" or ".join(options))
-    if missing:
-        raise FileError(
-            f"{part.name}: no column {', '.join(missing)}; found {', '.join(table.columns)}; wanted {what}"
-        )
-    return table.select(**taken).with_row_index("row", offset=1)
 
 
 def split_variant(table: pl.DataFrame, part: Part, column: str = "variant") -> pl.DataFrame:

@@ -24,15 +24,17 @@ def convert_table(
     genes_folder: str | Path | None = None,
     tissue: str = "",
     exchange: bool = False,
+    min_pip: float = 0.0,
 ) -> None:
     """Write the table `name` of TABLES, made of `files`, to `output` (TSV), and beside it what was rejected.
 
     Variants get QTL_COLUMNS, which benchmarks read; element-gene pairs and polyadenylation sites the columns
     that scorers read. genome_folder: variants are checked against it, and get its chromosomes' names
     (`exchange`: alleles in the other order are turned). genes_folder: gene models that name the genes of
-    polyadenylation sites. The rejected rows are in `{output stem}.rejected.tsv`, each with its reason.
+    polyadenylation sites. min_pip: rows of a smaller posterior are left out while reading. The rejected rows
+    are in `{output stem}.rejected.tsv`, each with its reason.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"min_pip": min_pip} if min_pip > 0 else {}
     if name == "polya_db" and genes_folder is not None:
         genes = Genes.open(genes_folder).genes.drop_nulls("gene_name").unique("gene_name", keep="none")
         options["genes"] = dict(genes.select("gene_name", "gene_id").iter_rows())
@@ -40,7 +42,7 @@ def convert_table(
     if genome_folder is not None and "ref" in table.rows.columns:
         table = check_reference(table, Genome.open(genome_folder), exchange=exchange)
     output = Path(output)
-    stamp = {"config_hash": hash_json([name, tissue, exchange]), "inputs": hash_inputs(files)}
+    stamp = {"config_hash": hash_json([name, tissue, exchange, min_pip]), "inputs": hash_inputs(files)}
     write_tsv(table.rejected, output.with_name(f"{output.stem}.rejected.tsv"), Stamp(REJECTED_KIND, **stamp))
     write_tsv(table.rows, output, Stamp(KIND, **stamp))
     reasons = dict(table.rejected["reason"].value_counts().sort("reason").iter_rows())

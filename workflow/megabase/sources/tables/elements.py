@@ -9,7 +9,8 @@ import polars as pl
 
 from megabase.files import FileError
 from megabase.sources.tables.chromatin import as_label
-from megabase.sources.tables.columns import REJECTED, Part, Table, finish, pick, read_raw
+from megabase.sources.tables.columns import REJECTED, Table, finish
+from megabase.sources.tables.reading import Part, pick
 
 PAIRS: dict[str, Any] = {
     "chrom": pl.String, "start": pl.Int64, "end": pl.Int64, "gene": pl.String, "biosample": pl.String,
@@ -31,7 +32,7 @@ def read_mpra_variants(part: Part, tissue: str = "", *, release: str = "GRCh38")
         "chrom": "Chrom", "at": "Pos", "ref": "Ref", "alt": "Alt", "effect": "Coefficient",
         "p_value": "pValue", "barcodes": "Barcodes", "source_id": "Element", "release": "Release",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "a saturation mutagenesis table")
+    table = pick(part, names, "a saturation mutagenesis table")
     here = table.filter(pl.col("release") == release)
     if here.is_empty():
         found = sorted(set(table["release"].drop_nulls()))
@@ -52,7 +53,7 @@ def read_enhancer_pairs(part: Part, tissue: str = "") -> Table:
         "biosample": ("CellType", "ExperimentCellType?"), "label": ("Regulated", "Significant"),
         "effect": "EffectSize?", "valid": "ValidConnection?", "source_id": "name",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "the CRISPR benchmark of ENCODE-rE2G")
+    table = pick(part, names, "the CRISPR benchmark of ENCODE-rE2G")
     spans = [pl.col(c).cast(pl.Int64, strict=False) for c in ("start", "end")]
     table = table.with_columns(
         *spans, pl.col("effect").cast(pl.Float64, strict=False),
@@ -82,7 +83,7 @@ def read_polya_db(part: Part, tissue: str = "", *, genes: Mapping[str, str] | No
         "gene_id": ("gene_id", "gene"), "chrom": "chrom", "position": "position_hg38", "strand": "strand",
         "source_id": "pas_id", "site_type": "site_type?",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "polyA_DB v3 with positions of hg38")
+    table = pick(part, names, "polyA_DB v3 with positions of hg38")
     at = pl.col("position").cast(pl.Float64, strict=False)
     table = table.with_columns(position=at.cast(pl.Int64, strict=False) - 1)
     if genes is not None:

@@ -11,7 +11,8 @@ from pathlib import PurePath
 import polars as pl
 
 from megabase.files import FileError
-from megabase.sources.tables.columns import Part, Table, finish, pick, read_raw, split_variant
+from megabase.sources.tables.columns import Table, finish, split_variant
+from megabase.sources.tables.reading import Part, column_names, pick, read_headless
 
 _DAPG = ("chrom", "at", "id", "ref", "alt", "signals")
 _SIGNAL = (
@@ -24,22 +25,22 @@ def tissue_of_file(name: str) -> str:
     return PurePath(name.rpartition(":")[2]).name.split(".")[0]
 
 
-def read_eqtl_catalogue(part: Part, tissue: str = "") -> Table:
+def read_eqtl_catalogue(part: Part, tissue: str = "", *, min_pip: float = 0.0) -> Table:
     """Credible sets of the eQTL Catalogue (TSV or, from release 8, Parquet); `set_id` is `cs_id`.
 
     Of leafcutter's tables, `trait` is the intron. A variant with several rsIDs has a row for each: one is
-    kept.
+    kept. Rows of a PIP below `min_pip` are no part of the result.
     """
     names = {
         "trait": "molecular_trait_id", "gene_id": "gene_id", "variant": "variant", "source_id": "rsid?",
         "pip": "pip", "effect": "beta", "set_id": "cs_id",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "an eQTL Catalogue credible-set table")
+    table = pick(part, names, "an eQTL Catalogue credible-set table", least=("pip", min_pip))
     table = split_variant(table, part).with_columns(tissue=pl.lit(tissue or tissue_of_file(part.name)))
     return finish(table, "eqtl_catalogue", part, ["trait"])
 
 
-def read_gtex_susie(part: Part, tissue: str = "") -> Table:
+def read_gtex_susie(part: Part, tissue: str = "", *, min_pip: float = 0.0) -> Table:
     """GTEx v10 or v11 SuSiE summaries (Parquet): members of credible sets only.
 
     `phenotype_id` is the gene, or the intron of an sQTL whose gene is `gene_id`. `afc` (log2 allelic fold
@@ -49,7 +50,7 @@ def read_gtex_susie(part: Part, tissue: str = "") -> Table:
         "trait": "phenotype_id", "gene_id": ("gene_id", "phenotype_id"), "variant": "variant_id",
         "pip": "pip", "set_id": "cs_id?", "effect": "afc?",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "a GTEx SuSiE summary")
+    table = pick(part, names, "a GTEx SuSiE summary", least=("pip", min_pip))
     table = split_variant(table, part).with_columns(
         tissue=pl.lit(tissue or tissue_of_file(part.name)), source_id=pl.col("variant"),
         set_id=pl.concat_str([pl.col("trait"), pl.col("set_id").cast(pl.String)], separator=":"),
@@ -67,10 +68,10 @@ def read_gtex_pairs(part: Part, tissue: str = "") -> Table:
         "gene_id": "gene_id?", "set_id": "phenotype_id?", "variant": "variant_id", "effect": "slope",
         "p_value": "pval_nominal",
     }  # fmt: skip
-    raw = read_raw(part)
-    table = pick(raw, names, part, "GTEx's significant pairs")
-    if not {"gene_id", "phenotype_id"} & set(raw.columns):
-        raise FileError(f"{part.name}: no column gene_id or phenotype_id; found {', '.join(raw.columns)}")
+    header = column_names(part)
+    if not {"gene_id", "phenotype_id"} & set(header):
+        raise FileError(f"{part.name}: no column gene_id or phenotype_id; found {', '.join(header)}")
+    table = pick(part, names, "GTEx's significant pairs")
     gene = pl.coalesce(pl.col("gene_id"), pl.col("set_id").str.split(":").list.last())
     table = split_variant(table, part).with_columns(
         gene_id=gene, tissue=pl.lit(tissue or tissue_of_file(part.name)), source_id=pl.col("variant"),
@@ -89,7 +90,7 @@ def read_gtex_caveman(part: Part, tissue: str = "") -> Table:
         "tissue": ("TISSUE", "Tissue?"), "gene_id": "GENE", "variant": "eQTL", "chrom": "CHROM", "at": "POS",
         "pip": "Probability",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "GTEx's CaVEMaN or CAVIAR variants")
+    table = pick(part, names, "GTEx's CaVEMaN or CAVIAR variants")
     named = split_variant(table.drop("chrom", "at"), part)
     if named["alt"].is_null().all():
         raise FileError(
@@ -103,7 +104,7 @@ def read_gtex_caveman(part: Part, tissue: str = "") -> Table:
 
 def read_gtex_dapg(part: Part, tissue: str = "") -> Table:
     """DAP-G's 95 % sets (v8): no header, a variant a line, `gene@tissue=PIP[set]` for each of its signals."""
-    table = _read_headless(part).with_row_index("row", offset=1)
+    table = read_headless(part, _DAPG).with_row_index("row", offset=1)
     table = table.with_columns(pl.col("signals").str.split("|")).explode("signals")
     table = table.filter(pl.col("signals").str.len_chars() > 0)
     split = table.with_columns(pl.col("signals").str.extract_groups(_SIGNAL).alias("_")).unnest("_")
@@ -119,27 +120,18 @@ def read_gtex_dapg(part: Part, tissue: str = "") -> Table:
     return finish(split.drop("signals", "signal", "size"), "gtex_dapg", part)
 
 
-def _read_headless(part: Part) -> pl.DataFrame:
-    """The six columns of a file without a header."""
-    try:
-        table = pl.read_csv(part.data, separator="\t", has_header=False, infer_schema_length=0)
-    except pl.exceptions.PolarsError as error:
-        raise FileError(f"{part.name}: cannot be read as a table ({error})") from error
-    if table.width < len(_DAPG):
-        raise FileError(f"{part.name}: {table.width} columns, wanted {', '.join(_DAPG)}, without a header")
-    return table.select(**{name: pl.col(table.columns[n]) for n, name in enumerate(_DAPG)})
-
-
-def read_finucane(part: Part, tissue: str = "") -> Table:
+def read_finucane(part: Part, tissue: str = "", *, min_pip: float = 0.0) -> Table:
     """GTEx v8 fine-mapped by SuSiE and FINEMAP (Finucane lab, Wang 2021): effect is the marginal one.
 
-    The table has a row a method: `set_id` begins with it. Variants outside of a credible set are there, too.
+    The table has a row a method: `set_id` begins with it. Variants outside of a credible set are there, too:
+    tens of millions of rows, of which those below `min_pip` are not kept.
     """
     names = {
         "variant": "variant_hg38", "method": "method", "tissue": "tissue", "gene_id": "gene", "pip": "pip",
         "effect": "beta_marginal", "set_id": "cs_id", "posterior": "beta_posterior", "start": "start",
     }  # fmt: skip
-    table = split_variant(pick(read_raw(part), names, part, "the Finucane lab's fine-mapping"), part)
+    table = pick(part, names, "the Finucane lab's fine-mapping", least=("pip", min_pip))
+    table = split_variant(table, part)
     if tissue:
         table = table.filter(pl.col("tissue") == tissue)
     table = table.with_columns(

@@ -14,7 +14,8 @@ import polars as pl
 
 from megabase.files import FileError
 from megabase.sources.tables.chromatin import as_label
-from megabase.sources.tables.columns import Part, Table, column_names, finish, pick, read_raw, split_variant
+from megabase.sources.tables.columns import Table, finish, split_variant
+from megabase.sources.tables.reading import Part, column_names, pick
 
 NAMES = (
     "clinvar_splice_site_region", "clinvar_noncoding", "clinvar_missense",
@@ -54,14 +55,15 @@ def read_evaluation(part: Part, name: str, tissue: str = "") -> Table:
     The target is the effect of a set of coefficients, else the label. `paired_with` (`PI`) of paQTLs tells
     which negatives were matched to a positive.
     """
-    names = [column for column in column_names(part) if not FORBIDDEN.search(column)]
-    raw = read_raw(part, names)
-    variant = next((column for column in _VARIANT if column in raw.columns), None)
-    whole = variant is not None and bool(raw[variant].cast(pl.String).str.contains(r"\d+[_:][A-Za-z]").any())
+    header = column_names(part)
+    hidden = [column for column in header if FORBIDDEN.search(column)]
+    variant = next((column for column in _VARIANT if column in header), None)
+    places = all(set(options) & set(header) for options in _PLACES.values())
+    whole = variant is not None and not places
     wanted = {key: list(options) for key, options in _MORE.items()}
     wanted |= {"variant": [str(variant)]} if whole else {key: list(v) for key, v in _PLACES.items()}
     try:
-        table = pick(raw, wanted, part, f"the targets of the set {name}")
+        table = pick(part, wanted, f"the targets of the set {name}", hidden=hidden)
     except FileError as error:
         raise FileError(
             f"{error}; predictions in it are not read. If the variants are under other names, rename them to "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from megabase.files import FileError
 from megabase.sources.portals import Listing, Release
 from megabase.sources.resources import manifest_row
 from megabase.sources.tables import chromatin, elements, eqtls, evaluations, splicing
-from megabase.sources.tables.columns import Table, joined, parts_of
+from megabase.sources.tables.columns import Table, joined
+from megabase.sources.tables.reading import parts_of
 
 GTEX = "https://storage.googleapis.com/adult-gtex/bulk-qtl"
 SYNAPSE = (
@@ -26,7 +28,7 @@ class TableSource:
     """One published table. `login`: how to bring a file that cannot be fetched without one, else empty.
 
     role: of the manifest (`qtl`, `mpra`, `polya_sites`, `variants`). suffix: of the members of an archive
-    that hold the table. kind: what was measured.
+    that hold the table. kind: what was measured. listed: whether its own portal does not pin it.
     """
 
     name: str
@@ -41,13 +43,14 @@ class TableSource:
     suffix: str = ""
     assembly: str = "GRCh38"
     note: str = ""
+    listed: bool = True
 
 
 _CATALOGUE = TableSource(
     "eqtl_catalogue", "eqtl, sqtl", "eqtl_catalogue",
     ("https://ftp.ebi.ac.uk/pub/databases/spot/eQTL/susie/{study}/{dataset}/{dataset}.credible_sets.tsv.gz",),
     "CC BY 4.0", "Kerimov 2021, 2023", eqtls.read_eqtl_catalogue,
-    note="`megabase list-sources --portal eqtl-catalogue` names the files",
+    note="`megabase list-sources --portal eqtl-catalogue` names the files", listed=False,
 )  # fmt: skip
 _GTEX_TERMS = ("GTEx open access", "GTEx Consortium 2020")
 
@@ -111,7 +114,7 @@ _ALL = [
     TableSource(
         "clinvar", "clinvar", "clinvar", ("https://ftp.ncbi.nlm.nih.gov/pub/clinvar/vcf_GRCh38/clinvar.vcf.gz",),
         "public domain", "Landrum 2018", splicing.read_clinvar, role="variants",
-        note="changes weekly: `megabase list-sources --portal clinvar` pins a week",
+        note="changes weekly: `megabase list-sources --portal clinvar` pins a week", listed=False,
     ),
     TableSource(
         "encode_re2g", "enhancer-gene", "engreitzlab",
@@ -146,6 +149,9 @@ def read_published(name: str, paths: Iterable[str | Path], tissue: str = "", **o
         near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.0)[0]
         raise FileError(f"table {name!r} is not known; nearest: {near} (known: {', '.join(TABLES)})")
     source = TABLES[name]
+    unknown = set(options) - set(signature(source.reader).parameters)
+    if unknown:
+        raise FileError(f"table {name}: takes no {', '.join(sorted(unknown))}; its reader has no such column")
     parts = [part for path in paths for part in parts_of(path, source.suffix)]
     if not parts:
         raise FileError(f"table {name}: no file; it is at {source.urls[0]} {source.login}".rstrip())
@@ -157,7 +163,7 @@ def list_tables(ask: Any, release: Release) -> Listing:
     listing = Listing()
     for source in TABLES.values():
         what = {"portal": source.portal, "accession": source.name.replace(":", "."), "assay": source.kind}
-        if "{" in source.urls[0]:
+        if not source.listed:
             continue
         if source.login:
             listing.refuse("needs login", source.login, **what, organism="human", output_type=source.role)

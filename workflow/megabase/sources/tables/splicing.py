@@ -11,7 +11,8 @@ import polars as pl
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.sources.tables.chromatin import as_label
-from megabase.sources.tables.columns import Part, Table, finish, pick, read_raw
+from megabase.sources.tables.columns import Table, finish
+from megabase.sources.tables.reading import Part, pick
 
 STARS = {
     "criteria_provided,_single_submitter": 1, "criteria_provided,_conflicting_classifications": 1,
@@ -33,7 +34,7 @@ def read_mfass(part: Part, tissue: str = "") -> Table:
         "chrom": "chr", "at": ("snp_position_hg38_1based",), "ref": "ref_allele", "alt": "alt_allele",
         "effect": "v2_dpsi", "label": "strong_lof?", "source_id": "id", "strand": "strand?",
     }  # fmt: skip
-    table = pick(read_raw(part), names, part, "MFASS's snv_data_clean.txt")
+    table = pick(part, names, "MFASS's snv_data_clean.txt")
     table = table.with_columns(
         pl.col("at").str.replace(r"\.0$", ""), label=as_label(pl.col("label")),
         tissue=pl.lit(tissue or "HEK293T"),
