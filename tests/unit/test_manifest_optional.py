@@ -10,6 +10,7 @@ import pytest
 
 from megabase.files import FileError
 from megabase.plan import Plan
+from megabase.sources.groups import rows_identity
 from megabase.sources.listing import list_sources
 from megabase.sources.manifest import read_manifest, superseded, write_manifest
 from megabase.spec import MANIFEST_COLUMNS, MANIFEST_OPTIONAL
@@ -64,7 +65,7 @@ def test_listing_keeps_them(tmp_path: Path) -> None:
     assert found["crc32c"].to_list() == [None, CRC]
 
 
-def test_only_a_filled_column_changes_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checksum_changes_the_download_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folds = {"names": ["a"], "schemes": {"all": {"valid": [], "test": []}}}
     config = {"release": "r", "organisms": ["x"], "genomes": {"x": {"organism": "x", "fasta": "b"}},
@@ -74,16 +75,16 @@ def test_only_a_filled_column_changes_a_job(tmp_path: Path, monkeypatch: pytest.
     def jobs(row: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
         write_manifest([row, other], "resources/manifests/r.tsv")
         plan = Plan(config, "c.yaml")
-        wildcards = SimpleNamespace(portal="gtex", file="a.bw")
-        files = SimpleNamespace(files=["results/raw/gtex/a.bw"])
-        return plan.rows_hash(wildcards, files), plan.source_options(wildcards)
+        return rows_identity([dict.fromkeys(MANIFEST_COLUMNS) | row]), plan.source_options(
+            SimpleNamespace(portal="gtex", file="a.bw")
+        )
 
     plain = jobs(GOOD, genome)
     assert plain[1] == "https://a.org/a.bw"
     assert jobs(GOOD, genome | {"crc32c": CRC}) == plain  # the column is there, this row leaves it empty
-    changed = jobs(GOOD | {"crc32c": CRC}, genome)
-    assert changed[0] != plain[0] and changed[1] == f"https://a.org/a.bw --crc32c={CRC}"
-    assert jobs(GOOD | {"supersedes": "a0"}, genome)[0] not in (plain[0], changed[0])
+    assert jobs(GOOD | {"crc32c": CRC}, genome) == (plain[0], f"https://a.org/a.bw --crc32c={CRC}")
+    assert jobs(GOOD | {"supersedes": "a0"}, genome) == plain
+    assert jobs(GOOD | {"strand": "+"}, genome)[0] != plain[0]
 
 
 @pytest.mark.parametrize("url", ["https://user:s3cret@a.org/a.bw", "http://s3cret@a.org/a.bw"])

@@ -87,6 +87,56 @@ def fetch_sources(
     fetch_all.fetch_sources(manifest, output, data=data, settings=given)
 
 
+def convert_table(
+    name: Annotated[
+        str, typer.Argument(help="published table, such as gtex_v10_susie_eqtl (docs/portals.md)")
+    ],
+    files: Annotated[list[Path], typer.Argument(help="its files, as they were fetched")],
+    output: Output,
+    genome: Annotated[str, typer.Option(help="genome folder to check REF against; empty: no check")] = "",
+    genes: GenesFolder = "",
+    tissue: Annotated[str, typer.Option(help="tissue, where neither table nor file name tells it")] = "",
+    exchange: Annotated[bool, typer.Option(help="turn alleles that are in the other order")] = False,
+    min_pip: Annotated[float, typer.Option(help="least posterior of the rows that are kept")] = 0.0,
+) -> None:
+    """Read a published table of variants with effects, check it, and write it as benchmarks read it."""
+    from megabase.sources.tables import convert
+
+    logs.start("convert-table")
+    convert.convert_table(
+        name, files, output, genome_folder=optional(genome), genes_folder=optional(genes), tissue=tissue,
+        exchange=exchange, min_pip=min_pip,
+    )  # fmt: skip
+
+
+def import_aliases(
+    source: Annotated[Path, typer.Argument(help="UCSC's chromAlias.txt, or NCBI's assembly report")],
+    fasta: Annotated[Path, typer.Argument(help="FASTA, its .fai, or a table of chromosome sizes")],
+    output: Output,
+) -> None:
+    """Write the table of other names of a genome's chromosomes, as `genomes.{name}.aliases` takes it."""
+    from megabase.sources import aliases
+
+    logs.start("import-aliases")
+    aliases.import_aliases(source, fasta, output)
+
+
+def fetch_region(
+    source: Annotated[str, typer.Argument(help="bgzip VCF with a .tbi: https://..., or a path")],
+    output: Output,
+    region: Annotated[list[str] | None, typer.Option(help="chrom:start-end, 1-based, closed; repeat")] = None,
+    bed: Annotated[str, typer.Option(help="BED of regions; empty: none")] = "",
+    index: Annotated[str, typer.Option(help="the .tbi; empty: beside the source")] = "",
+    aliases: Annotated[str, typer.Option(help="other names of contigs (import-aliases); empty: none")] = "",
+) -> None:
+    """Fetch the records of some regions of a large VCF (gnomAD, dbSNP, ...), each block checked."""
+    from megabase.sources import region as regions
+
+    logs.start("fetch-region")
+    wanted = regions.read_regions(region or [], optional(bed))
+    regions.fetch_region(source, wanted, output, index=optional(index), aliases=optional(aliases))
+
+
 def plan_sources(
     config: Annotated[Path, typer.Argument(help="config file whose release is not listed yet")],
     output: Output,
@@ -275,6 +325,9 @@ FOR_PEOPLE = (
     list_sources,
     compare_sources,
     fetch_sources,
+    convert_table,
+    fetch_region,
+    import_aliases,
     plan_sources,
     estimate_cost,
     estimate_scoring,

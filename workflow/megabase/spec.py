@@ -116,7 +116,9 @@ MANIFEST_COLUMNS = (
     "retrieved_utc",
 )  # fmt: skip
 MANIFEST_OPTIONAL = ("crc32c", "supersedes")  # columns that a manifest has only where a row fills them
-MANIFEST_ROLES = ("genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites")
+MANIFEST_ROLES = (
+    "genome", "genes", "regions", "splits", "variants", "qtl", "mpra", "polya_sites", "aliases",
+)  # fmt: skip
 
 # One row a channel, in channel order.
 TRACK_COLUMNS = (
@@ -132,6 +134,13 @@ GENE_COLUMNS = ("gene_id", "gene_name", "gene_type", "chrom", "start", "end", "s
 TRANSCRIPT_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "tss", "canonical")
 EXON_COLUMNS = ("transcript_id", "gene_id", "chrom", "start", "end", "strand", "number")
 VARIANT_COLUMNS = ("variant_id", "chrom", "position", "ref", "alt", "source_id", "record", "allele")
+# One row a variant, gene and tissue of a published table. position: 0-based; row: 1-based data row of the
+# file; effect: of ALT against REF; label: 1/0 of a classification; set_id: credible set or intron;
+# source_id: the variant's or element's own name there.
+QTL_COLUMNS = (
+    "source", "row", "chrom", "position", "ref", "alt", "gene_id", "tissue", "ontology_curie", "effect",
+    "pip", "label", "set_id", "source_id",
+)  # fmt: skip
 REJECTED_COLUMNS = ("record", "chrom", "position", "source_id", "ref", "alt", "reason", "detail")
 EVALUATION_COLUMNS = (
     "model", "organism", "split", "output_type", "track", "resolution", "metric", "value", "low", "high", "n",

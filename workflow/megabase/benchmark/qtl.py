@@ -14,7 +14,7 @@ import polars as pl
 
 from megabase.files import FileError
 from megabase.sequence import decode, encode
-from megabase.spec import UNKNOWN_BASE
+from megabase.spec import QTL_COLUMNS, UNKNOWN_BASE
 
 if TYPE_CHECKING:
     from megabase.genome import Genome
@@ -53,26 +53,42 @@ def gene_key(column: str) -> pl.Expr:
 def read_credible_sets(source: Source) -> pl.DataFrame:
     """Rows of a SuSiE credible-set table: `row, gene_id, variant, pip, beta, tissue, ontology_curie`.
 
-    Plain or gzip TSV. `row` is the 1-based data row. FileError on a missing column or an unreadable number.
+    Plain or gzip TSV, or a table of QTL_COLUMNS that `megabase convert-table` wrote, whose own tissues count
+    where it has any. `row` is the 1-based data row. FileError on a missing column or an unreadable number.
     """
     try:
-        table = pl.read_csv(source.path, separator="\t", infer_schema_length=0)
+        table = pl.read_csv(source.path, separator="\t", infer_schema_length=0, comment_prefix="#megabase")
     except (pl.exceptions.PolarsError, FileNotFoundError) as error:
         raise FileError(f"{source.path}: cannot be read as a tab-separated table ({error})") from error
+    converted = set(QTL_COLUMNS) <= set(table.columns)
+    if converted:
+        table = _as_credible_sets(table)
     missing = [c for c in REQUIRED if c not in table.columns]
     if missing:
         raise FileError(
             f"{source.path}: no column {', '.join(missing)}; found {', '.join(table.columns)}; "
             "wanted an eQTL Catalogue SuSiE credible-set table"
         )
+    named = table.select("tissue", "ontology_curie") if converted else None
     table = table.select(REQUIRED).with_row_index("row", offset=1)
     numbers = [pl.col(c).cast(pl.Float64, strict=False).alias(c) for c in ("pip", "beta")]
     parsed = table.with_columns(*numbers, pl.col("row").cast(pl.Int64))
     _refuse_bad_numbers(source, table, parsed)
-    return parsed.with_columns(
-        tissue=pl.lit(source.tissue or source.path.name.split(".")[0]),
-        ontology_curie=pl.lit(source.ontology_curie),
+    tissue = pl.lit(source.tissue or source.path.name.split(".")[0])
+    curie = pl.lit(source.ontology_curie)
+    if named is None:
+        return parsed.with_columns(tissue=tissue, ontology_curie=curie)
+    return pl.concat([parsed, named], how="horizontal").with_columns(
+        pl.coalesce("tissue", tissue), pl.coalesce("ontology_curie", curie)
     )
+
+
+def _as_credible_sets(table: pl.DataFrame) -> pl.DataFrame:
+    """The columns of credible sets of a table of QTL_COLUMNS, of the rows that tell gene, PIP and effect."""
+    table = table.drop_nulls(["gene_id", "pip", "effect"])
+    at = pl.col("position").cast(pl.Int64) + 1
+    variant = pl.format("{}_{}_{}_{}", "chrom", at, "ref", "alt")
+    return table.with_columns(variant=variant, beta=pl.col("effect"))
 
 
 def _refuse_bad_numbers(source: Source, raw: pl.DataFrame, parsed: pl.DataFrame) -> None:

@@ -15,6 +15,17 @@ from megabase.sources.ask import Asker
 # Name on the command line: (module, function `list_x(ask, release) -> Listing`), imported when asked for.
 PORTALS: dict[str, tuple[str, str]] = {
     "encode": ("megabase.sources.encode", "list_encode"),
+    "4dn": ("megabase.sources.fourdn", "list_4dn"),
+    "gtex": ("megabase.sources.gtex", "list_gtex"),
+    "tables": ("megabase.sources.tables.registry", "list_tables"),
+    "eqtl-catalogue": ("megabase.sources.eqtl_catalogue", "list_eqtl_catalogue"),
+    "references": ("megabase.sources.references", "list_references"),
+    "gnomad": ("megabase.sources.variant_sets", "list_gnomad"),
+    "clinvar": ("megabase.sources.variant_sets", "list_clinvar"),
+    "1000genomes": ("megabase.sources.variant_sets", "list_1000genomes"),
+    "dbsnp": ("megabase.sources.variant_sets", "list_dbsnp"),
+    "fantom5": ("megabase.sources.fantom", "list_fantom"),
+    "4dn-all": ("megabase.sources.fourdn", "list_4dn_all"),
 }
 REFUSED_COLUMNS = (
     "portal", "experiment", "accession", "assay", "output_type", "organism", "biosample", "reason", "detail",

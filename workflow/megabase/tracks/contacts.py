@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cooler
@@ -17,6 +18,7 @@ from megabase.genome import Genome
 from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.bigwig import match_names
+from megabase.tracks.contact_index import sound_map
 from megabase.tracks.table import channel_row
 
 LEVELS = 8  # halvings of resolution that coarse-graining may fall back to (256 bins)
@@ -27,6 +29,7 @@ TILE = 1 << 10  # rows of the map that are held in memory together; a multiple o
 class Map:
     """A contact matrix of one resolution: raw counts and a weight a bin (NaN: the bin is missing)."""
 
+    path: Path
     matrix: cooler.Cooler
     names: dict[str, str]  # chromosome of the genome -> name in the file
     weights: np.ndarray  # float64 [bins of the file]
@@ -48,14 +51,15 @@ def normalize_contacts(
     of bins lost in balancing, and those farther apart than `settings.contact_span`, are absent.
 
     Writes `contacts.cool` (pixel column `value`, float64) and `track.json` (`track`); returns the latter's
-    path. One file is one channel, as published: replicates of a map are not averaged. Raises FileError.
+    path. One file is one channel, as published: replicates of a map are not averaged. An index that is not
+    that of the pixels is made anew (`sound_map`). Raises FileError.
     """
     row, path = _only(rows, files)
     genome = Genome.open(genome_folder)
-    source = _open_map(path, genome, settings)
-    tiles = [(chrom, first) for chrom in source.names for first in range(0, _n_bins(source, chrom), TILE)]
-    expected = _expected(source, tiles, settings)
-    with atomic_path(output_dir) as folder:
+    with TemporaryDirectory() as scratch, atomic_path(output_dir) as folder:
+        source = _open_map(path, genome, settings, Path(scratch))
+        tiles = [(chrom, first) for chrom in source.names for first in range(0, _n_bins(source, chrom), TILE)]
+        expected = _expected(source, tiles, settings)
         folder.mkdir()
         _write_cool(folder / "contacts.cool", source, genome, tiles, expected, settings)
         channel = channel_row([row], ".", n_replicates=1) | {"file": "contacts.cool"}
@@ -81,8 +85,11 @@ def _only(
     return rows[0], Path(files[0])
 
 
-def _open_map(path: Path, genome: Genome, settings: TrackSettings) -> Map:
-    """The matrix of a file with its weights; FileError if it is no cooler or lacks the resolution."""
+def _open_map(path: Path, genome: Genome, settings: TrackSettings, scratch: Path) -> Map:
+    """The matrix of a file with its weights; FileError if it is no cooler or lacks the resolution.
+
+    `scratch` is a folder for an index that is made anew; it must last as long as the map is read.
+    """
     try:
         groups = cooler.fileops.list_coolers(str(path))
     except (OSError, KeyError) as error:
@@ -93,13 +100,13 @@ def _open_map(path: Path, genome: Genome, settings: TrackSettings) -> Map:
             f"{path}: holds {groups}, wanted resolution {settings.contact_resolution} "
             "(tracks.contact_resolution)"
         )
-    matrix = cooler.Cooler(f"{path}::{wanted}")
+    matrix = cooler.Cooler(sound_map(path, wanted, scratch))
     if matrix.binsize is None:
         raise FileError(f"{path}: bins of varying size; wanted one bin size")
     weights = _weights(matrix)
     names = match_names({name: int(n) for name, n in matrix.chromsizes.items()}, genome, path)
     ordered = {chrom: names[chrom] for chrom in genome.lengths if chrom in names}
-    return Map(matrix, ordered, weights, settings.contact_span // int(matrix.binsize))
+    return Map(path, matrix, ordered, weights, settings.contact_span // int(matrix.binsize))
 
 
 def _weights(matrix: cooler.Cooler) -> np.ndarray:
@@ -194,7 +201,7 @@ def _expected(source: Map, tiles: list[tuple[str, int]], settings: TrackSettings
         sums += np.bincount(distance[kept], weights=tile[kept], minlength=source.span + 1)
         counts += np.bincount(distance[kept], minlength=source.span + 1)
     if not counts.any():
-        raise FileError(f"{source.matrix.filename}: no contact between bins that balancing kept")
+        raise FileError(f"{source.path}: no contact between bins that balancing kept")
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 

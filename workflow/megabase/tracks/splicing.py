@@ -19,6 +19,7 @@ from megabase.genome import Genome
 from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.junctions import INTRON, read_introns, read_junctions, read_usage
+from megabase.tracks.recount3 import project_file, read_projects
 from megabase.tracks.table import channel_row, group_name, with_strand
 
 READS = 1e6  # filtered junction reads that each sample is scaled to
@@ -54,11 +55,12 @@ def normalize_splicing(
 
     rows: manifest rows of output_type `splice_junctions` (STAR SJ.out.tab), `splice_site_usage` (site usage
     table) or `splice_sites` (BED of annotated introns, sites without usage), and their `files` in the same
-    order. A junction is kept when all samples together have `settings.junction_min_reads` reads of it. A
-    sample's kept counts are scaled to 1e6, averaged over the samples of a biosample (ontology term x assay),
-    clipped at the `junction_clip_percentile` of the non-zero ones and divided by their mean. Usage comes
-    from usage tables where the biosample has any, else from its junctions (`junction_usage`), a sample at a
-    time, then averaged over the samples that have reads at the site; a site without reads has no row.
+    order; the four files of a GTEx project of recount3 are a sample a tissue (`read_projects`). A junction is
+    kept when all samples together have `settings.junction_min_reads` reads of it. A sample's kept counts are
+    scaled to 1e6, averaged over the samples of a biosample (ontology term x assay), clipped at the
+    `junction_clip_percentile` of the non-zero ones and divided by their mean. Usage comes from usage tables
+    where the biosample has any, else from its junctions (`junction_usage`), a sample at a time, then averaged
+    over the samples that have reads at the site; a site without reads has no row.
 
     Writes sites, usage and junctions.parquet and `track.json` (`track`); returns the latter's path.
     """
@@ -93,8 +95,14 @@ def _read(
     """Biosamples in the order of their names, and tables of annotated introns."""
     found: dict[str, Biosample] = {}
     introns = []
-    names = _biosample_names(rows)
-    for row, path, name in zip(rows, files, names, strict=True):
+    tissues = read_projects(rows, files, genome)
+    single = [(row, path) for row, path in zip(rows, files, strict=True) if not project_file(path)]
+    names = _biosample_names([*(row for row, _ in single), *(row for row, _ in tissues)])
+    for (row, table), name in zip(tissues, names[len(single) :], strict=True):
+        biosample = found.setdefault(name, Biosample(name))
+        biosample.rows.append(row)
+        biosample.junctions.append(table)
+    for (row, path), name in zip(single, names[: len(single)], strict=True):
         if row["output_type"] == OutputType.SPLICE_SITES:
             introns.append(read_introns(path, genome))
             continue

@@ -1,0 +1,245 @@
+"""Junctions that recount3 counted: a sparse matrix of a project's introns by samples, pooled by tissue.
+
+A project has three files: `RR` (the introns, a row each), `ID` (the samples by `rail_id`, a column each) and
+`MM` (counts, Matrix Market). GTEx's own junction table is read here, too. Positions are 1-based and closed
+there (the first and last base of the intron), 0-based half-open here. Matrices are read in blocks: memory is
+that of the distinct introns and groups, however many samples there are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+
+from megabase.files import FileError
+from megabase.genome import Genome
+from megabase.sources.gtex import USED, metadata_table, tissue_of, tissue_terms
+from megabase.tracks.junctions import INTRON
+
+LOGGER = logging.getLogger("megabase")
+BLOCK = 1 << 22  # bytes of text that are parsed at a time
+MANY = 1 << 22  # partial sums that are kept, beside as many as the last time, before they are added up
+REFETCH = "fetch it again"
+_INTRONS = ("chromosome", "start", "end", "strand")
+PROJECT_FILES = ("MM", "RR", "ID", "MD")  # what stands before `.gz` in the names of a project's files
+_SUMS = {"row": pl.Int64, "group": pl.String, "count": pl.Float64}
+
+
+def project_file(path: str | Path) -> str | None:
+    """Which of a project's files a path is, by its ending (`MM`, `RR`, `ID`, `MD`), or none of them."""
+    name = str(path).removesuffix(".gz").rpartition(".")[2]
+    return name if name in PROJECT_FILES and str(path).endswith(".gz") else None
+
+
+def read_projects(
+    rows: Sequence[Mapping[str, Any]], files: Sequence[str | Path], genome: Genome
+) -> list[tuple[dict[str, Any], pl.DataFrame]]:
+    """(row, junctions) of each tissue of GTEx projects: INTRON and `count` (int64) of all its individuals.
+
+    rows, files: manifest rows of the four files of each project (`experiment`). The row of a tissue is that
+    of the counts with the tissue's term and biosample. Individuals of a tissue are added up, so that each
+    counts by its reads. FileError where a project lacks a file.
+    """
+    projects: dict[str, dict[str, tuple[Mapping[str, Any], Path]]] = {}
+    for row, path in zip(rows, files, strict=True):
+        if kind := project_file(path):
+            projects.setdefault(str(row["experiment"]), {})[kind] = (row, Path(path))
+    found = []
+    for name, parts in sorted(projects.items()):
+        if missing := [kind for kind in PROJECT_FILES if kind not in parts]:
+            raise FileError(f"GTEx project {name}: no {', '.join(missing)} file; list its junctions again")
+        counts, introns, samples, metadata = (parts[kind][1] for kind in PROJECT_FILES)
+        terms = tissue_terms()
+        for tissue, table in read_recount3(counts, introns, samples, tissues_of(metadata), genome).items():
+            term = {key: terms[tissue][key] for key in ("ontology_curie", "biosample")}
+            row = dict(parts["MM"][0]) | term | {"accession": tissue}
+            found.append((row, table.with_columns(pl.col("count").round().cast(pl.Int64))))
+    return found
+
+
+def tissues_of(metadata: str | Path) -> dict[str, str]:
+    """Tissue of each sample (`rail_id`) of a project that is in the analysis freeze, from its MD file."""
+    table = metadata_table(Path(metadata).read_bytes(), ("smtsd", "smafrze"), str(metadata))
+    used = table.filter(pl.col("smafrze") == USED)
+    named = {rail: tissue_of(detail) for rail, detail in used.select("rail_id", "smtsd").iter_rows()}
+    terms = tissue_terms()
+    return {rail: tissue for rail, tissue in named.items() if tissue in terms}
+
+
+def read_recount3(
+    counts: str | Path,
+    introns: str | Path,
+    samples: str | Path,
+    groups: Mapping[str, str],
+    genome: Genome,
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, pl.DataFrame]:
+    """INTRON and `count` (float64) of each group: sums over its samples.
+
+    counts, introns, samples: the files MM, RR and ID. groups: group of each sample by `rail_id`; samples that
+    it does not name are left out. weights: what a sample's counts are multiplied by (1 without), such as
+    1e6 / its total for reads per million. Introns of unknown strand, or on chromosomes that the genome does
+    not have, are left out. FileError for files that do not belong together or are cut short.
+    """
+    columns = _column_groups(samples, groups)
+    factors = np.array([1.0 if weights is None else weights.get(name, 1.0) for name, _ in columns])
+    names = np.array([group if group is not None else "" for _, group in columns], dtype=object)
+    table = read_introns(introns, genome)
+    sums, distinct = pl.DataFrame(schema=_SUMS), 0
+    for rows, places, values in _entries(counts, table.height, len(columns)):
+        group, kept = names[places], names[places] != ""
+        part = {
+            "row": rows[kept],
+            "group": group[kept].astype(str),
+            "count": (values * factors[places])[kept],
+        }
+        sums = pl.concat([sums, _added(pl.DataFrame(part, schema=_SUMS))])
+        if sums.height > 2 * distinct + MANY:
+            sums = _added(sums)
+            distinct = sums.height
+    sums = _added(sums).join(table.filter(pl.col("chrom").is_not_null()), on="row")
+    found = {str(key[0]): part for key, part in sums.partition_by("group", as_dict=True).items()}
+    empty = pl.DataFrame(schema={**{c: table.schema[c] for c in INTRON}, "count": pl.Float64})
+    return {
+        group: found.get(group, sums.clear()).select(*INTRON, "count").vstack(empty)
+        for group in sorted(set(groups.values()))
+    }
+
+
+def sample_totals(counts: str | Path, samples: str | Path) -> dict[str, float]:
+    """Reads on junctions of each sample of a matrix, by `rail_id`."""
+    names = read_samples(samples)
+    totals = np.zeros(len(names))
+    for _, places, values in _entries(counts, None, len(names)):
+        totals += np.bincount(places, weights=values, minlength=len(names))
+    return dict(zip(names, totals.tolist(), strict=True))
+
+
+def read_samples(path: str | Path) -> list[str]:
+    """`rail_id` of each column of a matrix, from its ID file (a header, then one a line)."""
+    with _open(path) as lines:
+        fields = [line.split("\t")[0].strip() for line in lines if line.strip()]
+    if not fields or fields[0] != "rail_id":
+        raise FileError(f"{path}: first line {fields[:1]}, wanted `rail_id`; {REFETCH}")
+    if len(set(fields)) < len(fields):
+        raise FileError(f"{path}: a rail_id is there twice; {REFETCH}")
+    return fields[1:]
+
+
+def _column_groups(path: str | Path, groups: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    names = read_samples(path)
+    if not any(name in groups for name in names):
+        raise FileError(
+            f"{path}: none of its {len(names)} samples is in the sample table; both must be of one project"
+        )
+    return [(name, groups.get(name)) for name in names]
+
+
+def read_introns(path: str | Path, genome: Genome) -> pl.DataFrame:
+    """`row` (0-based) and INTRON of an RR file; `chrom` is null where an intron cannot be used."""
+    try:
+        table = pl.read_csv(_text(path), separator="\t", infer_schema_length=0, quote_char=None)
+        missing = [column for column in _INTRONS if column not in table.columns]
+        if missing:
+            raise FileError(
+                f"{path}: no column {', '.join(missing)}; found {', '.join(table.columns)}; "
+                "wanted introns of recount3"
+            )
+        table = table.select(_INTRONS).with_columns(pl.col("start", "end").cast(pl.Int64))
+    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        raise FileError(f"{path}: cannot be read as introns of recount3 ({error}); {REFETCH}") from error
+    wrong = table.with_row_index("row").filter((pl.col("start") < 1) | (pl.col("end") < pl.col("start")))
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise FileError(
+            f"{path}: row {row['row'] + 1}: {row['start']}-{row['end']}; wanted 1 <= start <= end"
+        )
+    names = genome.resolve_names(table["chromosome"].unique())
+    known = {name: chrom for name, chrom in names.items() if chrom is not None}
+    if names and not known:
+        raise FileError(f"{path}: chromosomes {sorted(names)[:3]}..., none of them is in the genome")
+    usable = pl.col("chromosome").is_in(list(known)) & pl.col("strand").is_in(["+", "-"])
+    chrom = pl.col("chromosome").replace_strict(known, default=None, return_dtype=pl.String)
+    return table.with_row_index("row").select(
+        pl.col("row").cast(pl.Int64),
+        pl.when(usable).then(chrom).alias("chrom"),
+        pl.col("start") - 1,
+        "end",
+        "strand",
+    )
+
+
+def _added(sums: pl.DataFrame) -> pl.DataFrame:
+    return sums.group_by("row", "group").agg(pl.col("count").sum()).sort("row", "group")
+
+
+def _entries(
+    path: str | Path, n_rows: int | None, n_columns: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of (row, column, value) of a Matrix Market file of coordinates, counted from 0.
+
+    FileError unless its size is `n_rows` (any, if none) by `n_columns` and it has as many entries as it says.
+    """
+    try:
+        with _open(path) as lines:
+            wanted = _matrix_size(lines, path, n_rows, n_columns)
+            found = 0
+            while block := lines.readlines(BLOCK):
+                numbers = np.array("".join(block).split(), dtype=np.float64)
+                if numbers.size % 3:
+                    raise FileError(f"{path}: a line of an entry has not three numbers; {REFETCH}")
+                rows, columns, values = numbers.reshape(-1, 3).T
+                rows, columns = rows.astype(np.int64) - 1, columns.astype(np.int64) - 1
+                inside = (rows >= 0) & (columns >= 0) & (rows < wanted[0]) & (columns < wanted[1])
+                if not inside.all():
+                    at = int(np.argmin(inside))
+                    raise FileError(
+                        f"{path}: entry {found + at + 1} is of row {rows[at] + 1}, column {columns[at] + 1}; "
+                        f"the matrix is {wanted[0]} x {wanted[1]}"
+                    )
+                found += len(rows)
+                yield rows, columns, values
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: cannot be read as a matrix ({error}); {REFETCH}") from error
+    if found != wanted[2]:
+        raise FileError(f"{path}: {found} entries, it says {wanted[2]}: it is cut short; {REFETCH}")
+
+
+def _matrix_size(
+    lines: IO[str], path: str | Path, n_rows: int | None, n_columns: int
+) -> tuple[int, int, int]:
+    """Rows, columns and entries of a Matrix Market header, whose lines are taken off."""
+    first = lines.readline()
+    if not first.lower().startswith("%%matrixmarket matrix coordinate"):
+        raise FileError(f"{path}: begins {first[:40]!r}, wanted %%MatrixMarket matrix coordinate; {REFETCH}")
+    line = next((line for line in lines if line.strip() and not line.startswith("%")), "")
+    fields = line.split()
+    if len(fields) != 3 or not all(field.isdigit() for field in fields):
+        raise FileError(f"{path}: size line {line.strip()!r}, wanted rows, columns, entries; {REFETCH}")
+    rows, columns, entries = map(int, fields)
+    if columns != n_columns or (n_rows is not None and rows != n_rows):
+        raise FileError(
+            f"{path}: {rows} introns x {columns} samples, the files beside it have "
+            f"{'any' if n_rows is None else n_rows} x {n_columns}; the three must be of one project"
+        )
+    return rows, columns, entries
+
+
+def _text(path: str | Path) -> bytes:
+    data = Path(path).read_bytes()
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def _open(path: str | Path) -> IO[str]:
+    with Path(path).open("rb") as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rt", encoding="ascii") if packed else Path(path).open(encoding="ascii")
