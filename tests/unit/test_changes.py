@@ -165,6 +165,6 @@ def test_files_are_compared_and_told_in_a_table(tmp_path: Path) -> None:
     text = compare_sources(old, new, tmp_path / "changes.tsv")
     assert "1 superseded" in text and "1 revoked" in text
     told = read_tsv(tmp_path / "changes.tsv", "changes").select("kind", "old", "new", "bytes").rows()
-    assert told == [("revoked", "c", None, 0), ("superseded", "a", "b", 1000)]
+    assert told == [("revoked", "c", "", 0), ("superseded", "a", "b", 1000)]
     with pytest.raises(FileError, match=r"none\.tsv: manifest not found"):
         compare_sources(tmp_path / "none.tsv", new)
