@@ -20,6 +20,7 @@ import polars as pl
 from megabase.files import FileError
 from megabase.genome import Genome
 from megabase.sources.gtex import USED, metadata_table, tissue_of, tissue_terms
+from megabase.sources.tables.reading import Part, pick
 from megabase.tracks.junctions import INTRON
 
 LOGGER = logging.getLogger("megabase")
@@ -144,16 +145,11 @@ def _column_groups(path: str | Path, groups: Mapping[str, str]) -> list[tuple[st
 
 def read_introns(path: str | Path, genome: Genome) -> pl.DataFrame:
     """`row` (0-based) and INTRON of an RR file; `chrom` is null where an intron cannot be used."""
+    names = {column: column for column in _INTRONS}
+    table = pick(Part(str(path), Path(path)), names, "introns of recount3").drop("row")
     try:
-        table = pl.read_csv(_text(path), separator="\t", infer_schema_length=0, quote_char=None)
-        missing = [column for column in _INTRONS if column not in table.columns]
-        if missing:
-            raise FileError(
-                f"{path}: no column {', '.join(missing)}; found {', '.join(table.columns)}; "
-                "wanted introns of recount3"
-            )
-        table = table.select(_INTRONS).with_columns(pl.col("start", "end").cast(pl.Int64))
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        table = table.with_columns(pl.col("start", "end").cast(pl.Int64))
+    except pl.exceptions.PolarsError as error:
         raise FileError(f"{path}: cannot be read as introns of recount3 ({error}); {REFETCH}") from error
     wrong = table.with_row_index("row").filter((pl.col("start") < 1) | (pl.col("end") < pl.col("start")))
     if wrong.height:
@@ -232,11 +228,6 @@ def _matrix_size(
             f"{'any' if n_rows is None else n_rows} x {n_columns}; the three must be of one project"
         )
     return rows, columns, entries
-
-
-def _text(path: str | Path) -> bytes:
-    data = Path(path).read_bytes()
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
 def _open(path: str | Path) -> IO[str]:
