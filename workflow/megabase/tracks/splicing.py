@@ -19,6 +19,8 @@ from megabase.genome import Genome
 from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.junctions import INTRON, read_introns, read_junctions, read_usage
+from megabase.tracks.quality import write_quality
+from megabase.tracks.splicing_quality import splicing_quality
 from megabase.tracks.table import channel_row, group_name, with_strand
 
 READS = 1e6  # filtered junction reads that each sample is scaled to
@@ -60,7 +62,8 @@ def normalize_splicing(
     from usage tables where the biosample has any, else from its junctions (`junction_usage`), a sample at a
     time, then averaged over the samples that have reads at the site; a site without reads has no row.
 
-    Writes sites, usage and junctions.parquet and `track.json` (`track`); returns the latter's path.
+    Writes sites, usage and junctions.parquet, `quality.json` and `track.json` (`track`); returns the latter's
+    path.
     """
     if not rows or len(rows) != len(files):
         raise ValueError(
@@ -83,7 +86,9 @@ def normalize_splicing(
             _check_positions(ordered, kind, genome)
             write_table(ordered, folder / f"{kind}.parquet", Stamp(kind, **stamp_of))
         channels = _channels(biosamples, tables)
-        write_json({"channels": channels}, folder / "track.json", Stamp("track", **stamp_of))
+        stamp = Stamp("track", **stamp_of)
+        write_quality(splicing_quality(channels, biosamples, kept, tables), folder, stamp)
+        write_json({"channels": channels}, folder / "track.json", stamp)
     return Path(output_dir) / "track.json"
 
 
