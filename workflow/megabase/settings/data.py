@@ -57,7 +57,12 @@ class QualitySettings(Section):
 class TrackSettings(Section):
     """How raw signal becomes normalized tracks (AlphaGenome preprint, Methods, data processing)."""
 
-    SILENT = frozenset({"quality", "keep_going"})
+    SILENT = frozenset(
+        {
+            "quality", "keep_going", "junction_filters", "junction_portals", "junction_overhang",
+            "library_strand", "splice_mapping_quality", "splice_base_quality",
+        }
+    )  # fmt: skip
 
     total: float = Field(1e8, description="sum that RNA-seq, CAGE, PRO-cap, DNase and ATAC are scaled to")
     scale_to_total: bool = Field(
@@ -72,6 +77,30 @@ class TrackSettings(Section):
     contact_span: Positive = Field(1 << 20, description="largest distance between contact bins kept (bp)")
     junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
     junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it")
+    junction_filters: dict[str, Literal["total", "gtex", "median"]] = Field(
+        {},
+        description="organism: which junctions are kept (docs/tracks.md); an organism without one: total, "
+        "those with `junction_min_reads` over all samples",
+    )
+    junction_portals: dict[str, str] = Field(
+        {}, description="organism: portal whose samples alone decide which junctions are kept; default: all"
+    )
+    junction_overhang: int = Field(
+        8,
+        ge=1,
+        description="least aligned bases of a BAM's read on either side of an unannotated junction",
+    )
+    library_strand: Literal["unstranded", "forward", "reverse"] = Field(
+        "unstranded",
+        description="strand of a fragment's first read relative to the RNA, of spliced reads of a BAM "
+        "without the tags XS and ts; unstranded: such reads are left out",
+    )
+    splice_mapping_quality: int = Field(
+        30, ge=0, description="least mapping quality of reads of a BAM that splicing is measured by"
+    )
+    splice_base_quality: int = Field(
+        20, ge=0, description="least quality of the base at a splice site, of such reads"
+    )
     keep_going: bool = Field(
         False, description="list a group whose files cannot be used as failed, with the reason, and go on"
     )
