@@ -13,12 +13,15 @@ from megabase.config import Config, load_config
 from megabase.evaluation.reliability import LEVELS
 from megabase.files import FileError, Stamp, write_json, write_table, write_tsv
 from megabase.report import plot_report
+from megabase.report.sections_quality import quality_section
 from megabase.seeds import generator
+from megabase.settings.data import QualitySettings
 from megabase.spec import (
     BENCHMARK_COLUMNS,
     EVALUATION_COLUMNS,
     MANIFEST_COLUMNS,
     OUTPUTS,
+    QUALITY_COLUMNS,
     UNCERTAINTY_COLUMNS,
     Kind,
     OutputType,
@@ -281,6 +284,26 @@ def _write_explanation(root: Path, draws: np.random.Generator) -> None:
     write_json(info, folder / "student-seed0.json", Stamp("explanation"))
 
 
+def write_quality_table(path: Path, organism: str) -> None:
+    """A quality table of three tracks an output type; one is flagged, and one group failed."""
+    rows = []
+    for output in OutputType:
+        for n, cell in enumerate(CELLS):
+            low = output == OutputType.ATAC and n == 1
+            rows.append(
+                dict.fromkeys(QUALITY_COLUMNS)
+                | {
+                    "organism": organism, "output_type": str(output), "name": f"{cell} {output}",
+                    "covered": 0.01 * (n + 1), "replicate_correlation": 0.9,
+                    "worst_correlation": 0.3 if low else 0.9,
+                    "verdict": "flag" if low else "pass", "reason": "replicate a1 <is> unlike" if low else "",
+                }
+            )  # fmt: skip
+    failed = {"organism": organism, "output_type": "dnase", "name": "lost", "verdict": "failed"}
+    rows.append(dict.fromkeys(QUALITY_COLUMNS) | failed | {"reason": "x.bw: damaged; fetch it again"})
+    write_tsv(pl.DataFrame(rows, infer_schema_length=None), path, Stamp("quality"))
+
+
 def _write_sources(root: Path) -> None:
     rows = [
         dict.fromkeys(MANIFEST_COLUMNS, "")
@@ -292,6 +315,7 @@ def _write_sources(root: Path) -> None:
     for organism in ("alpha", "beta"):
         tracks = [{"output_type": str(o), "biosample_name": c} for o in OutputType for c in CELLS]
         write_table(pl.DataFrame(tracks), root / "tracks" / organism / "tracks.parquet", Stamp("tracks"))
+        write_quality_table(root / "tracks" / organism / "quality.tsv", organism)
     folds = [{"fold": f"fold{i}", "bases": 2_000_000 + i, "gc": 0.41} for i in range(3)]
     write_json({"folds": folds}, root / "folds" / "folds.json", Stamp("folds"))
 
@@ -308,6 +332,7 @@ def test_page_has_every_section_and_figure(page: Path) -> None:
     for anchor in (
         "glance",
         "run",
+        "quality",
         "training",
         "tracks",
         "trust",
@@ -321,9 +346,31 @@ def test_page_has_every_section_and_figure(page: Path) -> None:
     assert figures == {
         "loss_curves", "loss_by_head", "tracks", "genes_and_splicing", "contacts_by_distance", "locus",
         "locus_zoom", "mutagenesis", "benchmarks", "benchmark_eqtl_sign", "benchmark_sqtl_causality",
-        "benchmark_mpra", "reliability",
+        "benchmark_mpra", "reliability", "track_quality",
     }  # fmt: skip
     assert text.count("data:image/png;base64,") == len(figures)
+
+
+def test_tracks_that_fail_are_named_with_the_reason(page: Path, tmp_path: Path) -> None:
+    text = (page / "index.html").read_text()
+    section = text.split('<section id="quality">')[1].split("</section>")[0]
+    assert section.count("x.bw: damaged; fetch it again") == 2  # in either organism
+    assert section.count("hepatic") == 0, "tracks that pass are counted, not listed"
+    assert "neural atac" in section and "replicate a1 &lt;is&gt; unlike" in section
+    assert "flagged, and kept" in section
+
+
+def test_many_failing_tracks_are_cut_short_aloud(tmp_path: Path) -> None:
+    rows = [
+        dict.fromkeys(QUALITY_COLUMNS)
+        | {"organism": "a", "output_type": "dnase", "name": f"t{n}", "verdict": "failed", "reason": "r"}
+        for n in range(203)
+    ]
+    write_tsv(pl.DataFrame(rows, infer_schema_length=None), tmp_path / "q.tsv", Stamp("quality"))
+    section = quality_section({"a": tmp_path / "q.tsv"}, QualitySettings())
+    listed = section.blocks[-1]
+    assert len(listed.rows) == 200 and "3 more tracks in results/tracks/*/quality.tsv" in listed.caption
+    assert quality_section({}, QualitySettings()) is None
 
 
 def test_page_is_self_contained(page: Path) -> None:

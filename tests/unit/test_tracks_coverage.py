@@ -11,7 +11,7 @@ from track_stand_ins import LENGTHS, make_genome, random_signal, read_bigwig, ro
 
 from megabase.files import FileError, read_json
 from megabase.settings.data import TrackSettings
-from megabase.tracks import coverage, normalize_track
+from megabase.tracks import bigwig, normalize_track
 
 Signal = dict[str, np.ndarray]
 AS_MEASURED = TrackSettings(scale_to_total=False)
@@ -121,11 +121,7 @@ def test_bytes_do_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.M
     rows, signal = [row("a", "chip_tf")], random_signal("one")
     _run(tmp_path, rows, [signal])
     first = (tmp_path / "out/unstranded.bw").read_bytes()
-    monkeypatch.setattr(
-        coverage,
-        "blocks",
-        lambda g: ((c, s, min(s + 977, n)) for c, n in g.lengths.items() for s in range(0, n, 977)),
-    )
+    monkeypatch.setattr(bigwig, "BLOCK", 977)
     _run(tmp_path, rows, [signal])
     assert (tmp_path / "out/unstranded.bw").read_bytes() == first
 

@@ -33,6 +33,8 @@ Scheme = Annotated[str, typer.Option(help="fold scheme: which windows are held o
 Organisms = Annotated[str, typer.Option(help="organisms in model index order, joined by commas")]
 Regions = Annotated[str, typer.Option(help="BED of measured regions; empty: all")]
 Blacklist = Annotated[str, typer.Option(help="BED of regions to mask; empty: none")]
+Unmappable = Annotated[str, typer.Option(help="BED of unmappable bases to mask; empty: none")]
+Threads = Annotated[int, typer.Option(min=1, help="processes; the bytes do not depend on them")]
 BenchmarkName = Annotated[str, typer.Option(help="name of the benchmark")]
 BenchmarkTable = Annotated[Path, typer.Argument(help="table.parquet of prepare-benchmark")]
 Metadata = Annotated[

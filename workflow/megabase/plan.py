@@ -17,6 +17,7 @@ from typing import Any
 from megabase.ablations import Ablations, asked
 from megabase.config import Config, load_config
 from megabase.files import FileError
+from megabase.settings.data import QualitySettings
 from megabase.settings.run import CostSettings
 from megabase.settings.scoring import ChunkSettings, ScoringSettings, is_bed_path, is_vcf_path
 from megabase.settings.section import section_json
@@ -63,7 +64,7 @@ class Plan:
     def accessions(self) -> Iterator[tuple[str, str]]:
         """`(key, accession)` of every file that the config names."""
         for name, genome in self.settings.genomes.items():
-            for key in ("fasta", "genes", "regions", "blacklist"):
+            for key in ("fasta", "genes", "regions", "blacklist", "unmappable"):
                 if accession := getattr(genome, key):
                     yield f"genomes.{name}.{key}", accession
         for name, variants in self.settings.variants.items():
@@ -138,6 +139,10 @@ class Plan:
         """BED of the regions of an organism whose signal is missing."""
         return self.accession_file(self.settings.genomes[wildcards.organism].blacklist)
 
+    def genome_unmappable(self, wildcards: Any) -> list[str]:
+        """BED of the unmappable bases of an organism."""
+        return self.accession_file(self.settings.genomes[wildcards.organism].unmappable)
+
     def sequence(self, genome: str) -> str:
         """Description of a genome's sequence store."""
         return f"<results>/genome/{genome}/sequence.json"
@@ -187,6 +192,16 @@ class Plan:
         """What describes each of an organism's normalized tracks, of every kind."""
         folders = self.sheet.track_folders(wildcards.organism, "<results>/tracks")
         return [f"{folder}/track.json" for folder in folders]
+
+    def track_settings(self) -> str:
+        """How tracks are normalized, whatever is asked of their quality."""
+        neutral = {"quality": QualitySettings()}
+        return section_json(self.settings.tracks.model_copy(update=neutral))
+
+    def track_exclusions(self, wildcards: Any) -> list[str]:
+        """Quality table of an organism, where the config leaves flagged tracks out."""
+        name = f"<results>/tracks/{wildcards.organism}/quality.tsv"
+        return [name] if self.settings.tracks.quality.exclude else []
 
     def split_files(self, wildcards: Any) -> list[str]:
         """BEDs of published folds, where the config asks for them."""

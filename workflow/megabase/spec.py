@@ -127,6 +127,13 @@ TRACK_COLUMNS = (
     "n_replicates", "accessions",
 )  # fmt: skip
 
+# One row a channel, or a group that could not be normalized: what it measured, and a verdict.
+QUALITY_COLUMNS = (
+    "organism", "output_type", "name", "strand", "assay", "accessions", "n_replicates", "measured", "total",
+    "covered", "missing", "masked", "strand_share", "replicate_correlation", "worst_replicate",
+    "worst_correlation", "nonzero_mean", "largest", "outlier", "outlier_in", "verdict", "reason",
+)  # fmt: skip
+
 # What is told of a track beside them: how well its biosample was represented in training.
 REPRESENTATION_COLUMNS = ("biosample_tracks", "biosample_outputs", "assay_tracks", "representation")
 

@@ -7,6 +7,9 @@ rule plot_report:
         tracks=collect(
             "<results>/tracks/{organism}/tracks.parquet", organism=settings.organisms
         ),
+        qualities=collect(
+            "<results>/tracks/{organism}/quality.tsv", organism=settings.organisms
+        ),
         folds="<results>/folds/folds.json",
         curves=collect(
             "<results>/models/{model}/training.tsv", model=settings.trained_models

@@ -8,6 +8,7 @@ rule normalize_track:
         genome="<results>/genome/{organism}/sequence.json",
         regions=plan.genome_regions,
         blacklist=plan.genome_blacklist,
+        unmappable=plan.genome_unmappable,
     output:
         info="<results>/tracks/{organism}/{output_type}/{group}/track.json",
     log:
@@ -23,11 +24,11 @@ rule normalize_track:
         folder=subpath(output.info, parent=True),
         manifest=plan.manifest_path,
         rows=plan.track_rows,
-        settings=section_json(settings.tracks),
+        settings=plan.track_settings(),
     shell:
         "megabase normalize-track {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
-        "--regions={input.regions:q} --blacklist={input.blacklist:q} --settings {params.settings:q} "
-        "-o {params.folder:q} &> {log:q}"
+        "--regions={input.regions:q} --blacklist={input.blacklist:q} --unmappable={input.unmappable:q} "
+        "--settings {params.settings:q} --threads {threads} -o {params.folder:q} &> {log:q}"
 
 
 rule normalize_contacts:
@@ -47,7 +48,7 @@ rule normalize_contacts:
         folder=subpath(output.info, parent=True),
         manifest=plan.manifest_path,
         rows=plan.contact_rows,
-        settings=section_json(settings.tracks),
+        settings=plan.track_settings(),
     shell:
         "megabase normalize-contacts {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
         "--settings {params.settings:q} -o {params.folder:q} &> {log:q}"
@@ -70,7 +71,7 @@ rule normalize_splicing:
         folder=subpath(output.info, parent=True),
         manifest=plan.manifest_path,
         rows=plan.splicing_rows,
-        settings=section_json(settings.tracks),
+        settings=plan.track_settings(),
     shell:
         "megabase normalize-splicing {input.files:q} --manifest {params.manifest:q} --genome {input.genome:q} "
         "--settings {params.settings:q} -o {params.folder:q} &> {log:q}"
@@ -79,6 +80,7 @@ rule normalize_splicing:
 rule list_tracks:
     input:
         tracks=plan.track_folders,
+        quality=plan.track_exclusions,
     output:
         table="<results>/tracks/{organism}/tracks.parquet",
     log:
@@ -93,4 +95,25 @@ rule list_tracks:
         manifest=plan.manifest_path,
     shell:
         "megabase list-tracks {params.folder:q} --manifest {params.manifest:q} --organism {wildcards.organism} "
-        "-o {output.table:q} &> {log:q}"
+        "--quality={input.quality:q} -o {output.table:q} &> {log:q}"
+
+
+rule check_tracks:
+    input:
+        tracks=plan.track_folders,
+    output:
+        table="<results>/tracks/{organism}/quality.tsv",
+    log:
+        "<logs>/check_tracks/{organism}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem="2GB",
+        runtime="30m",
+    params:
+        folder=subpath(output.table, parent=True),
+        manifest=plan.manifest_path,
+        settings=section_json(settings.tracks.quality),
+    shell:
+        "megabase check-tracks {params.folder:q} --manifest {params.manifest:q} --organism {wildcards.organism} "
+        "--settings {params.settings:q} -o {output.table:q} &> {log:q}"

@@ -21,7 +21,9 @@ from megabase.options import (
     Regions,
     Seed,
     Settings,
+    Threads,
     TracksManifest,
+    Unmappable,
     begin,
     folder_of,
     optional,
@@ -92,7 +94,9 @@ def normalize_track(
     output: Output,
     regions: Regions = "",
     blacklist: Blacklist = "",
+    unmappable: Unmappable = "",
     settings: Settings = "",
+    threads: Threads = 1,
 ) -> None:
     """Normalize the replicates and strands of one group of signal files into bigWigs."""
     from megabase.tracks import coverage
@@ -100,7 +104,7 @@ def normalize_track(
     given = begin("normalize-track", sections.TrackSettings, settings)
     coverage.normalize_track(
         rows_of(inputs, manifest), inputs, folder_of(genome), output, given, optional(regions),
-        optional(blacklist),
+        optional(blacklist), optional(unmappable), threads,
     )  # fmt: skip
 
 
@@ -129,13 +133,30 @@ def list_tracks(
     organism: Annotated[str, typer.Option(help="organism of the tracks")],
     output: Output,
     manifest: TracksManifest = "",
+    quality: Annotated[
+        str, typer.Option(help="table of check-tracks: tracks that it excludes go; empty: none")
+    ] = "",
 ) -> None:
     """Write the track table of an organism: every channel, in channel order."""
     from megabase.tracks import table
 
     logs.start("list-tracks")
     found = tracks_of(tracks, manifest)
-    table.list_tracks([path / "track.json" if path.is_dir() else path for path in found], organism, output)
+    table.list_tracks(found, organism, output, optional(quality))
+
+
+def check_tracks(
+    tracks: Paths,
+    organism: Annotated[str, typer.Option(help="organism of the tracks")],
+    output: Output,
+    manifest: TracksManifest = "",
+    settings: Settings = "",
+) -> None:
+    """Write the quality table of an organism's tracks, and tell which fail and why."""
+    from megabase.tracks import quality
+
+    given = begin("check-tracks", sections.QualitySettings, settings)
+    quality.check_tracks(tracks_of(tracks, manifest), organism, output, given)
 
 
 def assign_folds(
@@ -179,6 +200,7 @@ COMMANDS = (
     normalize_contacts,
     normalize_splicing,
     list_tracks,
+    check_tracks,
     assign_folds,
     write_shards,
 )

@@ -22,6 +22,7 @@ class Inputs:
     manifest: Path | None = None
     folds: Path | None = None
     tracks: dict[str, Path] = field(default_factory=dict)
+    qualities: dict[str, Path] = field(default_factory=dict)
     training: dict[str, Path] = field(default_factory=dict)
     cards: dict[str, Path] = field(default_factory=dict)
     evaluations: list[Path] = field(default_factory=list)
@@ -54,6 +55,7 @@ def find_inputs(results: str | Path, manifest: str | Path | None, config: Config
         manifest=_first([Path(manifest)] if manifest else []),
         folds=_first([root / "folds/folds.json"]),
         tracks=_existing({o: root / "tracks" / o / "tracks.parquet" for o in config.organisms}),
+        qualities=_existing({o: root / "tracks" / o / "quality.tsv" for o in config.organisms}),
         training=_existing({m: root / "models" / m / "training.tsv" for m in config.trained_models}),
         cards=_existing({m: root / "models" / m / "model.json" for m in models}),
         evaluations=[

@@ -24,6 +24,7 @@ from megabase.report.inputs import (
     read_uncertainties,
 )
 from megabase.report.sections_ablation import ablation_section
+from megabase.report.sections_quality import quality_section
 from megabase.report.sections_results import (
     benchmark_section,
     evaluation_section,
@@ -62,6 +63,7 @@ def build_sections(inputs: Inputs, config: Config) -> list[PageSection]:
     found = [
         headline_section(evaluation, results, config),
         run_section(inputs, config),
+        quality_section(inputs.qualities, config.tracks.quality),
         training_section(read_training(inputs.training), inputs.cards),
         evaluation_section(evaluation),
         trust_section(read_uncertainties(inputs.uncertainties), inputs.tracks),

@@ -12,6 +12,8 @@ from megabase.settings.section import Fraction, Positive, Section, Window
 class GenomeSettings(Section):
     """One genome sequence with its gene models. Accessions are rows of the release's manifest."""
 
+    SILENT = frozenset({"unmappable"})
+
     organism: str = Field(description="organism whose tracks and model channels this genome uses")
     fasta: str = Field(description="manifest accession of the FASTA (plain or gzip)")
     genes: str | None = Field(None, description="manifest accession of the GTF; none: no gene scorers")
@@ -19,6 +21,9 @@ class GenomeSettings(Section):
         None, description="manifest accession of a BED of measured regions; outside it signal is missing"
     )
     blacklist: str | None = Field(None, description="manifest accession of a BED whose signal is missing")
+    unmappable: str | None = Field(
+        None, description="manifest accession of a BED of unmappable bases, whose signal is missing"
+    )
     aliases: str | None = Field(None, description="path of a two-column TSV: other name, name in the FASTA")
 
 
@@ -32,8 +37,42 @@ class SourceSettings(Section):
     connections: Positive = Field(8, description="files that `megabase fetch-sources` fetches side by side")
 
 
+class QualitySettings(Section):
+    """Which normalized tracks are flagged, and whether these are left out. Thresholds are ours."""
+
+    exclude: bool = Field(
+        False, description="leave flagged tracks, and their strand partners, out of the track table"
+    )
+    min_measured: float = Field(
+        0.0, ge=0, description="least signal before scaling, over all replicates, in the unit of the source"
+    )
+    min_covered: Fraction = Field(1e-5, description="least share of the measured bases that is not zero")
+    max_missing: Fraction = Field(
+        0.1, description="largest share of unmasked bases that is missing at the source"
+    )
+    max_lost_bins: Fraction = Field(
+        0.3, description="largest share of a contact map's bins that balancing left out"
+    )
+    min_replicate_correlation: float = Field(
+        0.5, ge=-1, le=1,
+        description="least mean Pearson correlation of a replicate with the others, over means of 2,048 bp",
+    )  # fmt: skip
+    min_strand_share: Fraction = Field(0.2, description="least share of a pair's signal on either strand")
+    max_outlier: float = Field(
+        6.0, ge=0, description="largest robust z-score of a track among those of its output type"
+    )
+    min_tracks: Positive = Field(8, description="tracks that an output type must have to tell outliers")
+
+
 class TrackSettings(Section):
     """How raw signal becomes normalized tracks (AlphaGenome preprint, Methods, data processing)."""
+
+    SILENT = frozenset(
+        {
+            "quality", "keep_going", "junction_filters", "junction_portals", "junction_overhang",
+            "library_strand", "splice_mapping_quality", "splice_base_quality",
+        }
+    )  # fmt: skip
 
     total: float = Field(1e8, description="sum that RNA-seq, CAGE, PRO-cap, DNase and ATAC are scaled to")
     scale_to_total: bool = Field(
@@ -48,6 +87,34 @@ class TrackSettings(Section):
     contact_span: Positive = Field(1 << 20, description="largest distance between contact bins kept (bp)")
     junction_min_reads: int = Field(2, ge=0, description="reads over all samples below which a junction goes")
     junction_clip_percentile: float = Field(99.99, description="junction counts are clipped at it")
+    junction_filters: dict[str, Literal["total", "gtex", "median"]] = Field(
+        {},
+        description="organism: which junctions are kept (docs/tracks.md); an organism without one: total, "
+        "those with `junction_min_reads` over all samples",
+    )
+    junction_portals: dict[str, str] = Field(
+        {}, description="organism: portal whose samples alone decide which junctions are kept; default: all"
+    )
+    junction_overhang: int = Field(
+        8,
+        ge=1,
+        description="least aligned bases of a BAM's read on either side of an unannotated junction",
+    )
+    library_strand: Literal["unstranded", "forward", "reverse"] = Field(
+        "unstranded",
+        description="strand of a fragment's first read relative to the RNA, of spliced reads of a BAM "
+        "without the tags XS and ts; unstranded: such reads are left out",
+    )
+    splice_mapping_quality: int = Field(
+        30, ge=0, description="least mapping quality of reads of a BAM that splicing is measured by"
+    )
+    splice_base_quality: int = Field(
+        20, ge=0, description="least quality of the base at a splice site, of such reads"
+    )
+    keep_going: bool = Field(
+        False, description="list a group whose files cannot be used as failed, with the reason, and go on"
+    )
+    quality: QualitySettings = Field(QualitySettings(), description="which tracks are flagged or left out")
 
 
 class FoldScheme(Section):

@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
+    "check_tracks": "quality",
     "list_tracks": "table",
     "normalize_contacts": "contacts",
     "normalize_splicing": "splicing",
     "normalize_track": "coverage",
 }
-__all__ = ["list_tracks", "normalize_contacts", "normalize_splicing", "normalize_track"]
+__all__ = ["check_tracks", "list_tracks", "normalize_contacts", "normalize_splicing", "normalize_track"]
 
 
 def __getattr__(name: str) -> Any:

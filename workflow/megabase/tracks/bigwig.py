@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -12,23 +11,26 @@ import pyBigWig
 
 from megabase.files import FileError
 from megabase.genome import Genome
+from megabase.tracks.decode import BigWigFile
 
 BLOCK = 1 << 22  # bases that are held in memory at a time; bounds what a file of 1-bp intervals may take
 
 
-def blocks(genome: Genome) -> Iterator[tuple[str, int, int]]:
-    """`(chrom, start, end)` stretches of at most `BLOCK` bases that cover the genome in order."""
-    for chrom, length in genome.lengths.items():
-        for start in range(0, length, BLOCK):
-            yield chrom, start, min(start + BLOCK, length)
+def stretches(length: int) -> Iterator[tuple[int, int]]:
+    """`(start, end)` of at most `BLOCK` bases that cover a chromosome in order."""
+    for start in range(0, length, BLOCK):
+        yield start, min(start + BLOCK, length)
 
 
 def run_starts(values: np.ndarray) -> np.ndarray:
-    """int64 index of the first base of each run of equal values of float32 [S]; NaN equals NaN."""
+    """int64 index of the first base of each run of equal values of floats [S]; NaN equals NaN."""
     if len(values) == 0:
         return np.zeros(0, np.int64)
-    same = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
-    return np.concatenate([[0], np.flatnonzero(~same) + 1]).astype(np.int64)
+    new = values[1:] != values[:-1]
+    missing = np.isnan(values)
+    if missing.any():
+        new &= ~(missing[1:] & missing[:-1])
+    return np.concatenate([[0], np.flatnonzero(new) + 1]).astype(np.int64)
 
 
 def open_bigwig(path: str | Path) -> pyBigWig.pyBigWig:
@@ -44,7 +46,7 @@ def open_bigwig(path: str | Path) -> pyBigWig.pyBigWig:
 
 
 class BigWigSource:
-    """Signal of a bigWig of any origin, read by the genome's chromosome names.
+    """Signal of a bigWig of any origin, read by the genome's chromosome names. May be pickled.
 
     A gap between intervals is zero, an interval of NaN is missing, and so is a chromosome that the file
     does not list.
@@ -52,23 +54,16 @@ class BigWigSource:
 
     def __init__(self, path: str | Path, genome: Genome) -> None:
         self.path = path
-        self._file = open_bigwig(path)
-        self._names = match_names(self._file.chroms(), genome, path)
+        self._file = BigWigFile(path)
+        self._names = match_names(self._file.chroms, genome, path)
 
     def block(self, chrom: str, start: int, end: int) -> np.ndarray:
         """float64 [end - start] of bases start..end (0-based half-open), NaN where missing."""
         name = self._names.get(chrom)
         if name is None:
             return np.full(end - start, np.nan)
-        values = np.zeros(end - start)
-        found = self._file.intervals(name, start, end)
-        if found:
-            flat = np.fromiter(chain.from_iterable(found), dtype=np.float64, count=3 * len(found))
-            starts, ends, heights = flat.reshape(-1, 3).T
-            starts = np.maximum(starts.astype(np.int64), start) - start
-            ends = np.minimum(ends.astype(np.int64), end) - start
-            paint(values, starts, ends, heights)
-        return values
+        starts, ends, heights = self._file.intervals(name, start, end)
+        return _dense(np.maximum(starts, start) - start, np.minimum(ends, end) - start, heights, end - start)
 
 
 def match_names(found: dict[str, int], genome: Genome, path: str | Path) -> dict[str, str]:
@@ -92,15 +87,26 @@ def match_names(found: dict[str, int], genome: Genome, path: str | Path) -> dict
     return names
 
 
-def paint(values: np.ndarray, starts: np.ndarray, ends: np.ndarray, heights: np.ndarray) -> None:
-    """Write `heights` into disjoint stretches starts..ends of `values`, in place."""
-    lengths = ends - starts
-    if (lengths == 1).all():
-        values[starts] = heights
-        return
-    first = np.cumsum(lengths) - lengths
-    index = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
-    values[index] = np.repeat(heights, lengths)
+def _dense(starts: np.ndarray, ends: np.ndarray, heights: np.ndarray, length: int) -> np.ndarray:
+    """float64 [length]: `heights` in the stretches starts..ends, which are in order, and zero between."""
+    lengths = np.zeros(2 * len(starts) + 1, np.int64)  # gap, interval, gap, interval, ..., gap
+    lengths[0:-1:2] = starts
+    lengths[2:-1:2] -= ends[:-1]
+    lengths[1::2] = ends - starts
+    lengths[-1] = length - (ends[-1] if len(ends) else 0)
+    if (lengths < 0).any():
+        return _painted(starts, ends, heights, length)
+    values = np.zeros(len(lengths))
+    values[1::2] = heights
+    return np.repeat(values, lengths)
+
+
+def _painted(starts: np.ndarray, ends: np.ndarray, heights: np.ndarray, length: int) -> np.ndarray:
+    """As `_dense`, of stretches that are out of order or overlap: the last one counts."""
+    values = np.zeros(length)
+    for start, end, height in zip(starts, ends, heights, strict=True):
+        values[start:end] = height
+    return values
 
 
 class RunWriter:
@@ -124,10 +130,13 @@ class RunWriter:
     def add(self, chrom: str, start: int, values: np.ndarray) -> None:
         """Append float32 [n] at bases start..start+n; blocks come in genome order."""
         first = run_starts(values)
-        ends = np.append(first[1:], len(values)) + start
-        heights = values[first]
+        self.add_runs(chrom, start, np.diff(first, append=len(values)), values[first])
+
+    def add_runs(self, chrom: str, start: int, lengths: np.ndarray, heights: np.ndarray) -> None:
+        """Append a block as runs of different neighbours: `lengths` [n] and float32 `heights` [n]."""
+        ends = start + np.cumsum(lengths, dtype=np.int64)
         measured = ~np.isnan(heights)
-        starts, ends, heights = first[measured] + start, ends[measured], heights[measured]
+        starts, ends, heights = (ends - lengths)[measured], ends[measured], heights[measured]
         if len(starts) == 0:
             return
         if self._extends(chrom, int(starts[0]), float(heights[0])):

@@ -19,6 +19,7 @@ from megabase.settings.data import TrackSettings
 from megabase.spec import OutputType
 from megabase.tracks.bigwig import match_names
 from megabase.tracks.contact_index import sound_map
+from megabase.tracks.quality import listed_failure, quality_row, write_quality
 from megabase.tracks.table import channel_row
 
 LEVELS = 8  # halvings of resolution that coarse-graining may fall back to (256 bins)
@@ -50,23 +51,33 @@ def normalize_contacts(
     distance d over all chromosomes, a pixel is log((x + eps) / (m(d) + eps)), eps the smallest m(d). Pixels
     of bins lost in balancing, and those farther apart than `settings.contact_span`, are absent.
 
-    Writes `contacts.cool` (pixel column `value`, float64) and `track.json` (`track`); returns the latter's
-    path. One file is one channel, as published: replicates of a map are not averaged. An index that is not
-    that of the pixels is made anew (`sound_map`). Raises FileError.
+    Writes `contacts.cool` (pixel column `value`, float64), `quality.json` and `track.json` (`track`); returns
+    the latter's path. One file is one channel, as published: replicates of a map are not averaged. An index
+    that is not that of the pixels is made anew (`sound_map`). Raises FileError.
     """
     row, path = _only(rows, files)
     genome = Genome.open(genome_folder)
-    with TemporaryDirectory() as scratch, atomic_path(output_dir) as folder:
+    stamp = Stamp("track", settings.hash(), hash_inputs([path]))
+    with listed_failure([row], output_dir, stamp, settings), TemporaryDirectory() as scratch:
         source = _open_map(path, genome, settings, Path(scratch))
         tiles = [(chrom, first) for chrom in source.names for first in range(0, _n_bins(source, chrom), TILE)]
-        expected = _expected(source, tiles, settings)
-        folder.mkdir()
-        _write_cool(folder / "contacts.cool", source, genome, tiles, expected, settings)
-        channel = channel_row([row], ".", n_replicates=1) | {"file": "contacts.cool"}
-        stamp = Stamp("track", settings.hash(), hash_inputs([path]))
-        resolution = int(source.matrix.binsize)
-        write_json({"channels": [channel], "resolution": resolution}, folder / "track.json", stamp)
+        expected, covered = _expected(source, tiles, settings)
+        with atomic_path(output_dir) as folder:
+            folder.mkdir()
+            _write_cool(folder / "contacts.cool", source, genome, tiles, expected, settings)
+            channel = channel_row([row], ".", n_replicates=1) | {"file": "contacts.cool"}
+            resolution = int(source.matrix.binsize)
+            write_quality([quality_row(channel, **_quality(source, covered))], folder, stamp)
+            write_json({"channels": [channel], "resolution": resolution}, folder / "track.json", stamp)
     return Path(output_dir) / "track.json"
+
+
+def _quality(source: Map, covered: float) -> dict[str, float | None]:
+    """Contacts of the file, share of the pixels with one, and share of bins that balancing left out."""
+    total = source.matrix.info.get("sum")
+    lost = [np.isnan(source.weights[slice(*source.matrix.extent(n))]) for n in source.names.values()]
+    missing = float(np.concatenate(lost).mean())
+    return {"measured": None if total is None else float(total), "covered": covered, "missing": missing}
 
 
 def _only(
@@ -191,18 +202,25 @@ def _distances(shape: tuple[int, int]) -> np.ndarray:
     return np.arange(shape[1])[None, :] - np.arange(shape[0])[:, None]
 
 
-def _expected(source: Map, tiles: list[tuple[str, int]], settings: TrackSettings) -> np.ndarray:
-    """float64 [span + 1]: mean over non-zero pixels at each distance in bins; NaN where there is none."""
+def _expected(source: Map, tiles: list[tuple[str, int]], settings: TrackSettings) -> tuple[np.ndarray, float]:
+    """float64 [span + 1]: mean over non-zero pixels at each distance in bins; NaN where there is none.
+
+    And the share of pixels that are not zero, of those within the span that are not missing.
+    """
     sums, counts = np.zeros(source.span + 1), np.zeros(source.span + 1)
+    known = 0
     for chrom, first in tiles:
         tile = _tile(source, chrom, first, settings)
         distance = _distances(tile.shape)
-        kept = (distance >= 0) & (distance <= source.span) & (np.nan_to_num(tile) > 0)
+        near = (distance >= 0) & (distance <= source.span)
+        known += int(np.count_nonzero(near & ~np.isnan(tile)))
+        kept = near & (np.nan_to_num(tile) > 0)
         sums += np.bincount(distance[kept], weights=tile[kept], minlength=source.span + 1)
         counts += np.bincount(distance[kept], minlength=source.span + 1)
     if not counts.any():
         raise FileError(f"{source.path}: no contact between bins that balancing kept")
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    mean = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return mean, float(counts.sum() / known)
 
 
 def _pixels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,28 +59,32 @@ def read_bed(path: str | Path, genome: Genome) -> dict[str, np.ndarray]:
 
 
 class Measured:
-    """Mask of measured bases: inside `regions` (if any are given), outside `blacklist`, not N."""
+    """Mask of measured bases: inside `regions` (if any are given), outside the `masks`, not N."""
 
-    def __init__(self, genome: Genome, regions: str | Path | None, blacklist: str | Path | None) -> None:
+    def __init__(
+        self, genome: Genome, regions: str | Path | None, masks: Sequence[str | Path | None] = ()
+    ) -> None:
+        """regions: BED; masks: BEDs of bases whose signal is missing, such as a blacklist; None: none."""
         self._genome = genome
         self._regions = read_bed(regions, genome) if regions else None
-        self._blacklist = read_bed(blacklist, genome) if blacklist else {}
+        self._masks = [read_bed(path, genome) for path in masks if path]
 
     def block(self, chrom: str, start: int, end: int) -> np.ndarray:
         """bool [end - start]: whether each base start..end (0-based half-open) is measured."""
         mask = self._genome.codes(chrom, start, end) != UNKNOWN_BASE
         if self._regions is not None:
             mask &= _covered(self._regions.get(chrom), start, end)
-        if chrom in self._blacklist:
-            mask &= ~_covered(self._blacklist[chrom], start, end)
+        for masked in self._masks:
+            if chrom in masked:
+                mask &= ~_covered(masked[chrom], start, end)
         return mask
 
 
 def _covered(intervals: np.ndarray | None, start: int, end: int) -> np.ndarray:
     """bool [end - start]: bases inside any of the intervals [n, 2], which may overlap."""
-    inside = np.zeros(end - start, dtype=bool)
-    if intervals is not None:
-        near = intervals[(intervals[:, 0] < end) & (intervals[:, 1] > start)]
-        for first, last in near:
-            inside[max(first - start, 0) : last - start] = True
-    return inside
+    if intervals is None:
+        return np.zeros(end - start, dtype=bool)
+    near = intervals[(intervals[:, 0] < end) & (intervals[:, 1] > start)]
+    edges = np.clip(near - start, 0, end - start)
+    opened, closed = (np.bincount(edges[:, k], minlength=end - start + 1) for k in (0, 1))
+    return np.cumsum(opened - closed)[:-1] > 0

@@ -6,6 +6,7 @@ Donor is the last exonic base before an intron and acceptor the first one after 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +18,18 @@ import polars as pl
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_json, write_table
 from megabase.genome import Genome
 from megabase.settings.data import TrackSettings
-from megabase.spec import OutputType
+from megabase.spec import SPLICE_OUTPUTS, OutputType
+from megabase.tracks.junction_filter import kept_junctions
+from megabase.tracks.junction_usage import SITE, USAGE_SCHEMA, junction_usage
 from megabase.tracks.junctions import INTRON, read_introns, read_junctions, read_usage
+from megabase.tracks.quality import failed_row, write_quality
 from megabase.tracks.recount3 import project_file, read_projects
+from megabase.tracks.spliced_reads import SplicedReads
+from megabase.tracks.splicing_quality import splicing_quality
 from megabase.tracks.table import channel_row, group_name, with_strand
 
+SITES = OutputType.SPLICE_SITES
 READS = 1e6  # filtered junction reads that each sample is scaled to
-SITE = ("chrom", "position", "strand")
-_USAGE_SCHEMA = {"chrom": pl.String, "position": pl.Int64, "strand": pl.String, "usage": pl.Float64}
 _COUNT_SCHEMA = {
     "chrom": pl.String,
     "start": pl.Int64,
@@ -36,12 +41,14 @@ _COUNT_SCHEMA = {
 
 @dataclass
 class Biosample:
-    """Samples of one ontology term and assay: junction counts, and usage tables where there are any."""
+    """Samples of one ontology term and assay: junction counts, and usage tables or reads if there are any."""
 
     name: str
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     junctions: list[pl.DataFrame] = field(default_factory=list)
     usage: list[pl.DataFrame] = field(default_factory=list)
+    reads: list[SplicedReads] = field(default_factory=list)  # BAMs that usage is read from
+    usage_rows: list[Mapping[str, Any]] = field(default_factory=list)  # of usage tables and BAMs
 
 
 def normalize_splicing(
@@ -53,30 +60,35 @@ def normalize_splicing(
 ) -> Path:
     """Normalize all splicing files of an organism together into `output_dir`.
 
-    rows: manifest rows of output_type `splice_junctions` (STAR SJ.out.tab), `splice_site_usage` (site usage
-    table) or `splice_sites` (BED of annotated introns, sites without usage), and their `files` in the same
-    order; the four files of a GTEx project of recount3 are a sample a tissue (`read_projects`). A junction is
-    kept when all samples together have `settings.junction_min_reads` reads of it. A sample's kept counts are
-    scaled to 1e6, averaged over the samples of a biosample (ontology term x assay), clipped at the
-    `junction_clip_percentile` of the non-zero ones and divided by their mean. Usage comes from usage tables
-    where the biosample has any, else from its junctions (`junction_usage`), a sample at a time, then averaged
-    over the samples that have reads at the site; a site without reads has no row.
+    rows: manifest rows of output_type `splice_junctions` (STAR SJ.out.tab, or a BAM), `splice_site_usage`
+    (site usage table, or a BAM) or `splice_sites` (BED of annotated introns, sites without usage), and their
+    `files` in the same order; the four files of a GTEx project of recount3 are a sample a tissue
+    (`read_projects`). Which junctions are kept is the rule of `settings.junction_filters`
+    (`kept_junctions`), by the samples of the portal in `settings.junction_portals` where it names one. A
+    sample's kept counts are scaled to 1e6, averaged over the samples of a biosample (ontology term x assay),
+    clipped at the `junction_clip_percentile` of the non-zero ones and divided by their mean. Usage comes
+    from usage tables and BAMs (`SplicedReads.usage`) where the biosample has any, else from its junctions
+    (`junction_usage`), a sample at a time, then averaged over the samples that have reads at the site; a site
+    without reads has no row. With `settings.keep_going`, a file that cannot be used is listed under `failed`
+    in `track.json` and left out.
 
-    Writes sites, usage and junctions.parquet and `track.json` (`track`); returns the latter's path.
+    Writes sites, usage and junctions.parquet, `quality.json` and `track.json` (`track`); returns the latter's
+    path.
     """
     if not rows or len(rows) != len(files):
         raise ValueError(
             f"{len(rows)} manifest rows and {len(files)} files; wanted one file a row, at least one"
         )
     genome = Genome.open(genome_folder)
-    biosamples, introns = _read(rows, files, genome)
-    kept = _kept_junctions([j for b in biosamples for j in b.junctions], settings.junction_min_reads)
-    sites = find_sites(pl.concat([kept.select(INTRON), *introns]))
-    tables = {
-        "sites": sites,
-        "usage": _named([(b.name, _mean_usage(b, kept, sites)) for b in biosamples], {**_USAGE_SCHEMA}),
-        "junctions": _junction_table([(b.name, _normal_counts(b, kept, settings)) for b in biosamples]),
-    }
+    with tempfile.TemporaryDirectory() as scratch:
+        biosamples, introns, failed = _read(rows, files, genome, settings, Path(scratch))
+        kept = _kept(biosamples, str(rows[0]["organism"]), settings)
+        sites = find_sites(pl.concat([kept.select(INTRON), *introns]))
+        tables = {
+            "sites": sites,
+            "usage": _named([(b.name, _mean_usage(b, kept, sites)) for b in biosamples], USAGE_SCHEMA),
+            "junctions": _junction_table([(b.name, _normal_counts(b, kept, settings)) for b in biosamples]),
+        }
     stamp_of = {"config_hash": settings.hash(), "inputs": hash_inputs(files)}
     with atomic_path(output_dir) as folder:
         folder.mkdir()
@@ -85,36 +97,86 @@ def normalize_splicing(
             _check_positions(ordered, kind, genome)
             write_table(ordered, folder / f"{kind}.parquet", Stamp(kind, **stamp_of))
         channels = _channels(biosamples, tables)
-        write_json({"channels": channels}, folder / "track.json", Stamp("track", **stamp_of))
+        stamp = Stamp("track", **stamp_of)
+        write_quality(splicing_quality(channels, biosamples, kept, tables), folder, stamp)
+        told = {"channels": channels} | ({"failed": failed} if failed else {})
+        write_json(told, folder / "track.json", stamp)
     return Path(output_dir) / "track.json"
 
 
 def _read(
-    rows: Sequence[Mapping[str, Any]], files: Sequence[str | Path], genome: Genome
-) -> tuple[list[Biosample], list[pl.DataFrame]]:
-    """Biosamples in the order of their names, and tables of annotated introns."""
-    found: dict[str, Biosample] = {}
-    introns = []
+    rows: Sequence[Mapping[str, Any]],
+    files: Sequence[str | Path],
+    genome: Genome,
+    settings: TrackSettings,
+    scratch: Path,
+) -> tuple[list[Biosample], list[pl.DataFrame], list[dict[str, Any]]]:
+    """Biosamples in the order of their names, tables of annotated introns, and what is listed as failed."""
+    for row, path in zip(rows, files, strict=True):
+        if row["output_type"] not in SPLICE_OUTPUTS:
+            raise ValueError(f"{path}: output_type {row['output_type']} is not a file of splicing")
     tissues = read_projects(rows, files, genome)
     single = [(row, path) for row, path in zip(rows, files, strict=True) if not project_file(path)]
     names = _biosample_names([*(row for row, _ in single), *(row for row, _ in tissues)])
+    introns = [read_introns(path, genome) for row, path in single if row["output_type"] == SITES]
+    annotated = pl.concat([pl.DataFrame(schema=_COUNT_SCHEMA).select(INTRON), *introns])
+    found: dict[str, Biosample] = {}
     for (row, table), name in zip(tissues, names[len(single) :], strict=True):
         biosample = found.setdefault(name, Biosample(name))
         biosample.rows.append(row)
         biosample.junctions.append(table)
+    failed = []
     for (row, path), name in zip(single, names[: len(single)], strict=True):
-        if row["output_type"] == OutputType.SPLICE_SITES:
-            introns.append(read_introns(path, genome))
+        if row["output_type"] == SITES:
             continue
-        biosample = found.setdefault(name, Biosample(name))
+        biosample = found.get(name, Biosample(name))
+        try:
+            _add_sample(biosample, row, path, genome, settings, scratch, annotated)
+        except FileError as error:
+            if not settings.keep_going:
+                raise
+            failed.append(failed_row([row], error))
+            continue
         biosample.rows.append(row)
-        if row["output_type"] == OutputType.SPLICE_JUNCTIONS:
-            biosample.junctions.append(read_junctions(path, genome))
-        elif row["output_type"] == OutputType.SPLICE_SITE_USAGE:
-            biosample.usage.append(read_usage(path, genome))
-        else:
-            raise ValueError(f"{path}: output_type {row['output_type']} is not a file of splicing")
-    return [found[name] for name in sorted(found)], introns
+        found[name] = biosample
+    return [found[name] for name in sorted(found)], introns, failed
+
+
+def _add_sample(
+    biosample: Biosample,
+    row: Mapping[str, Any],
+    path: str | Path,
+    genome: Genome,
+    settings: TrackSettings,
+    scratch: Path,
+    annotated: pl.DataFrame,
+) -> None:
+    """Read one file into its biosample."""
+    counts = row["output_type"] == OutputType.SPLICE_JUNCTIONS
+    if Path(path).name.lower().endswith(".bam"):
+        reads = SplicedReads(path, genome, settings, scratch)
+        if counts:
+            biosample.junctions.append(reads.junctions(annotated))
+        biosample.reads.append(reads)
+        biosample.usage_rows.append(row)
+    elif counts:
+        biosample.junctions.append(read_junctions(path, genome))
+    else:
+        biosample.usage.append(read_usage(path, genome))
+        biosample.usage_rows.append(row)
+
+
+def _kept(biosamples: list[Biosample], organism: str, settings: TrackSettings) -> pl.DataFrame:
+    """INTRON of the junctions that are kept, by the organism's rule and the samples that decide."""
+    portal = settings.junction_portals.get(organism)
+    deciding = [b.junctions for b in biosamples if portal in (None, b.rows[0]["portal"])]
+    if portal is not None and not any(deciding):
+        raise FileError(
+            f"no junctions of portal {portal!r}, whose samples decide which are kept "
+            f"(tracks.junction_portals.{organism}); add them to the release or change the setting"
+        )
+    rule = settings.junction_filters.get(organism, "total")
+    return kept_junctions(deciding, rule, settings.junction_min_reads)
 
 
 def _biosample_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -128,14 +190,6 @@ def _biosample_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{name} {row['portal']}" if len(sources.get(name, ())) > 1 else name
         for name, row in zip(names, rows, strict=True)
     ]
-
-
-def _kept_junctions(samples: list[pl.DataFrame], min_reads: int) -> pl.DataFrame:
-    """INTRON and `reads` of the junctions that have enough reads over all samples."""
-    if not samples:
-        return pl.DataFrame(schema=_COUNT_SCHEMA).rename({"count": "reads"})
-    total = pl.concat(samples).group_by(INTRON).agg(pl.col("count").sum().alias("reads"))
-    return total.filter(pl.col("reads") >= max(min_reads, 1))
 
 
 def find_sites(introns: pl.DataFrame) -> pl.DataFrame:
@@ -177,49 +231,13 @@ def _junction_table(parts: list[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
 
 def _mean_usage(biosample: Biosample, kept: pl.DataFrame, sites: pl.DataFrame) -> pl.DataFrame:
     """Usage of one biosample: mean over samples at each known site that has reads."""
-    samples = biosample.usage
+    samples = [*biosample.usage, *(reads.usage(sites, kept) for reads in biosample.reads)]
     if not samples:
         samples = [junction_usage(j.join(kept, on=INTRON, how="semi"), sites) for j in biosample.junctions]
     if not samples:
-        return pl.DataFrame(schema=_USAGE_SCHEMA)
+        return pl.DataFrame(schema=USAGE_SCHEMA)
     known = pl.concat(samples).join(sites, on=SITE, how="semi")
-    return known.group_by(SITE).agg(pl.col("usage").sort().mean()).select(*_USAGE_SCHEMA)
-
-
-def junction_usage(junctions: pl.DataFrame, sites: pl.DataFrame) -> pl.DataFrame:
-    """Usage of each site by the junctions of one sample: reads that use it / reads that use or skip it.
-
-    A junction uses the sites at its ends and skips those inside its intron, on its strand. Sites that no
-    junction uses or skips are left out.
-    """
-    parts = [pl.DataFrame(schema=_USAGE_SCHEMA)]
-    groups = junctions.partition_by("chrom", "strand", as_dict=True)
-    for (chrom, strand), here in (
-        sites.select(SITE).unique().partition_by("chrom", "strand", as_dict=True).items()
-    ):
-        reads = groups.get((chrom, strand))
-        if reads is not None:
-            positions = np.sort(here["position"].to_numpy())
-            using, skipping = _using_and_skipping(positions, reads)
-            some = using + skipping > 0
-            usage = using[some] / (using + skipping)[some]
-            part = {"chrom": chrom, "position": positions[some], "strand": strand, "usage": usage}
-            parts.append(pl.DataFrame(part, schema=_USAGE_SCHEMA))
-    return pl.concat(parts)
-
-
-def _using_and_skipping(positions: np.ndarray, reads: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Reads that use, and reads that skip, each of sorted positions [n] of one chromosome and strand."""
-    start, end = reads["start"].to_numpy(), reads["end"].to_numpy()
-    count = reads["count"].to_numpy().astype(np.float64)
-
-    def up_to(edges: np.ndarray, side: str) -> np.ndarray:
-        order = np.argsort(edges, kind="stable")
-        sums = np.concatenate([[0.0], np.cumsum(count[order])])
-        return sums[np.searchsorted(edges[order], positions, side=side)]
-
-    using = sum(up_to(e, "right") - up_to(e, "left") for e in (start - 1, end))
-    return using, up_to(start, "right") - up_to(end, "right")
+    return known.group_by(SITE).agg(pl.col("usage").sort().mean()).select(*USAGE_SCHEMA)
 
 
 def _named(parts: list[tuple[str, pl.DataFrame]], schema: Mapping[str, Any]) -> pl.DataFrame:
@@ -263,5 +281,6 @@ def _channels(biosamples: list[Biosample], tables: Mapping[str, pl.DataFrame]) -
 
 def _rows_behind(biosample: Biosample, output_type: OutputType) -> list[Mapping[str, Any]]:
     """Manifest rows that a biosample's usage or junctions were made from."""
-    own = [row for row in biosample.rows if row["output_type"] == output_type]
-    return own or biosample.rows
+    if output_type == OutputType.SPLICE_SITE_USAGE:
+        return biosample.usage_rows or biosample.rows
+    return [row for row in biosample.rows if row["output_type"] == output_type] or biosample.rows

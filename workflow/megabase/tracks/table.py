@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from megabase.files import FileError, Stamp, hash_inputs, read_json, write_table
+from megabase.files import FileError, Stamp, hash_inputs, read_json, read_tsv, write_table
 from megabase.spec import OUTPUTS, STRANDS, TRACK_COLUMNS, Kind, OutputType
 
 STRAND_FILES = {"+": "plus", "-": "minus", ".": "unstranded"}
@@ -43,27 +43,44 @@ def channel_row(
     } | values  # fmt: skip
 
 
-def list_tracks(track_jsons: Iterable[str | Path], organism: str, output: str | Path) -> pl.DataFrame:
+def list_tracks(
+    track_jsons: Iterable[str | Path],
+    organism: str,
+    output: str | Path,
+    quality: str | Path | None = None,
+) -> pl.DataFrame:
     """Write the track table of an organism (`tracks`, TRACK_COLUMNS) in channel order and return it.
 
-    track_jsons: `track.json` files, or the folders that hold them.
+    track_jsons: `track.json` files, or the folders that hold them. quality: a quality table; tracks that it
+    excludes are left out.
     Order: by output type, then name with strand partners side by side; splice tracks keep their halves (all
     + biosamples, then all -). `strand_partner` is the partner's channel number within the output type.
     Tracks of one name from several sources get the source's name behind theirs.
     """
-    paths = sorted(_track_json(Path(path)) for path in track_jsons)
-    channels = _named_apart([channel for path in paths for channel in _channels(path, organism)])
+    paths = sorted(track_json(Path(path)) for path in track_jsons)
+    excluded = _excluded(quality) if quality else set()
+    found = [channel for path in paths for channel in _channels(path, organism)]
+    channels = _named_apart([channel for channel in found if _identity(channel) not in excluded])
     rows = [row for kind in OutputType for row in _ordered(kind, channels)]
     table = pl.DataFrame([{c: row[c] for c in TRACK_COLUMNS} for row in rows], schema=_SCHEMA)
-    stamp = Stamp(
-        "tracks",
-        inputs={f"{path.parent.name}/{k}": v for path in paths for k, v in hash_inputs([path]).items()},
-    )
-    write_table(table, output, stamp)
+    inputs = {f"{path.parent.name}/{k}": v for path in paths for k, v in hash_inputs([path]).items()}
+    write_table(table, output, Stamp("tracks", inputs=inputs | hash_inputs([quality] if quality else [])))
     return table
 
 
-def _track_json(path: Path) -> Path:
+def _identity(channel: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a channel is known by in its `track.json` and in the quality table."""
+    return channel["output_type"], channel["name"], channel["accessions"]
+
+
+def _excluded(quality: str | Path) -> set[tuple[str, str, str]]:
+    """Identities of the tracks that a quality table excludes."""
+    table = read_tsv(quality, "quality").filter(pl.col("verdict") == "excluded")
+    return {_identity(row) for row in table.iter_rows(named=True)}
+
+
+def track_json(path: Path) -> Path:
+    """The `track.json` of a track's folder, or itself."""
     return path / "track.json" if path.is_dir() else path
 
 
