@@ -29,7 +29,6 @@ except FileError as error:
     sys.exit(f"error: {error}")
 
 settings = plan.settings
-source_settings = plan.source_settings
 ablation_jobs = AblationJobs(plan.ablations)
 region_jobs = RegionJobs(plan)
 

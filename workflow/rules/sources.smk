@@ -34,5 +34,6 @@ rule fetch_source:
     params:
         source=plan.source_options,
         turns=turns_folder,
+        settings=plan.source_settings,
     shell:
-        "megabase fetch-source {params.source} -o {output.file:q} --turns {params.turns:q} --settings {source_settings:q} &> {log:q}"
+        "megabase fetch-source {params.source} -o {output.file:q} --turns {params.turns:q} --settings {params.settings:q} &> {log:q}"
