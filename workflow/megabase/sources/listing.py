@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import polars as pl
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tsv
 from megabase.logs import LOGGER, progress
 from megabase.sources.ask import Asker, Pace
+from megabase.sources.encode_objects import plain_assay
 from megabase.sources.manifest import (
     local_path,
     md5_of,
@@ -118,10 +119,10 @@ def summary(listing: Listing) -> list[str]:
 
     Assays of modified lines count with the plain ones; a refused row without an accession is an experiment.
     """
-    used = Counter((row["organism"], row["output_type"]) for row in listing.rows)
+    used = Counter(_assay_of(row) for row in listing.rows)
     groups: dict[tuple[str, str], Counter[str]] = {key: Counter() for key in used}
     for row in listing.refused:
-        key = (str(row["organism"]), str(row["output_type"]))
+        key = _assay_of(row)
         what = "files" if row["accession"] else "experiments"
         groups.setdefault(key, Counter())[f"{row['reason']} ({what})"] += 1
     lines = []
@@ -129,6 +130,11 @@ def summary(listing: Listing) -> list[str]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(groups[key].items()))
         lines.append(f"{key[0]} {key[1]}: {used[key]} files used; refused: {reasons or 'none'}")
     return lines
+
+
+def _assay_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """(organism, assay, or the role of a file that is of none)."""
+    return str(row["organism"] or ""), plain_assay(str(row["assay"] or "")) or str(row["output_type"] or "")
 
 
 def _write_refused(found: Listing, release: Release, path: Path) -> None:
