@@ -134,7 +134,8 @@ def summary(listing: Listing) -> list[str]:
 
 def _assay_of(row: Mapping[str, Any]) -> tuple[str, str]:
     """(organism, assay, or the role of a file that is of none)."""
-    return str(row["organism"] or ""), plain_assay(str(row["assay"] or "")) or str(row["output_type"] or "")
+    assay = plain_assay(str(row.get("assay") or ""))
+    return str(row.get("organism") or ""), assay or str(row.get("output_type") or "")
 
 
 def _write_refused(found: Listing, release: Release, path: Path) -> None:
