@@ -117,6 +117,8 @@ class Asker:
             self.wait(url.host)
             try:
                 return self._get(url, shown)
+            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
+                raise FileError(f"{shown}: {error}; correct the address of the portal") from error
             except (_Again, httpx.TransportError) as error:
                 reason = str(error) or type(error).__name__
                 if attempt == self.attempts:
@@ -129,8 +131,6 @@ class Asker:
                 seconds = min(max(seconds, getattr(error, "wait", 0.0)), MAX_WAIT)
                 LOGGER.warning("%s: %s; asking again in %.1f s", shown, reason, seconds)
                 time.sleep(seconds)
-            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol) as error:
-                raise FileError(f"{shown}: {error}; correct the address of the portal") from error
         raise ValueError(f"{self.attempts} attempts; wanted at least 1")
 
     def _get(self, url: httpx.URL, shown: str) -> Answer:
