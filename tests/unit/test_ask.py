@@ -131,6 +131,12 @@ def test_a_refusal_is_an_error_at_once(server: Server, status: int) -> None:
     assert len(server.paths) == 1
 
 
+@pytest.mark.parametrize("url", ["portal.org/search/", "ftp://portal.org/x", "http://[::bad/x"])
+def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
+    with asker(backoff=60) as ask, pytest.raises(FileError, match="correct the address of the portal"):
+        ask(url, {"a": 1})
+
+
 def test_no_answer_is_an_error_in_the_end(server: Server, tmp_path: Path) -> None:
     for _ in range(3):
         server.say(503)

@@ -163,14 +163,16 @@ def test_where_the_manifest_goes() -> None:
 
 
 def test_the_summary_counts_by_assay_and_reason() -> None:
-    found = Listing(rows=[{"organism": "human", "output_type": "rna_seq"}] * 2)
-    what = {"organism": "human", "output_type": "rna_seq"}
+    what = {"organism": "human", "assay": "TF ChIP-seq", "output_type": "chip_tf"}
+    changed = what | {"assay": "TF ChIP-seq genetically modified (insertion) using CRISPR"}
+    found = Listing(rows=[what, changed, {"organism": "human", "output_type": "genome"}])
     for accession in ("a", "b", None):
         found.refuse("status", "it is revoked", **what, accession=accession)
-    found.refuse("treated", "with ethanol", **what | {"output_type": "dnase"}, experiment="E")
+    found.refuse("treated", "with ethanol", **what | {"assay": "DNase-seq"}, experiment="E")
     assert summary(found) == [
-        "human dnase: 0 files used; refused: treated (experiments) 1",
-        "human rna_seq: 2 files used; refused: status (experiments) 1, status (files) 2",
+        "human DNase-seq: 0 files used; refused: treated (experiments) 1",
+        "human TF ChIP-seq: 2 files used; refused: status (experiments) 1, status (files) 2",
+        "human genome: 1 files used; refused: none",
     ]
 
 

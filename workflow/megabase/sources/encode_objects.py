@@ -147,11 +147,20 @@ def modification_of(summary: str, modified: bool) -> str:
     Empty where it was not. The words are what tells its track from that of the plain line, as in the
     published track table, where a modified line has a channel of its own.
     """
-    starts = [summary.find(words) for words in _MODIFIED if words in summary]
-    how = summary[min(starts) :] if starts else "genetically modified" if modified else ""
+    start = _start_of_modification(summary)
+    how = summary[start:] if start < len(summary) else "genetically modified" if modified else ""
     if len(how) > _LONGEST:  # it is part of a folder's name
         how = f"{how[:_LONGEST]} {hash_json(how)[:8]}"
     return how
+
+
+def plain_assay(assay: str) -> str:
+    """An assay without the words that tell how its line was modified."""
+    return assay[: _start_of_modification(assay)].strip()
+
+
+def _start_of_modification(text: str) -> int:
+    return min((text.find(words) for words in _MODIFIED if words in text), default=len(text))
 
 
 def file_of(item: Mapping[str, Any]) -> PortalFile:

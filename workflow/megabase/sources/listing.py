@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import polars as pl
 from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tsv
 from megabase.logs import LOGGER, progress
 from megabase.sources.ask import Asker
+from megabase.sources.encode_objects import plain_assay
 from megabase.sources.manifest import (
     local_path,
     md5_of,
@@ -119,10 +120,10 @@ def summary(listing: Listing) -> list[str]:
 
     Assays of modified lines count with the plain ones; a refused row without an accession is an experiment.
     """
-    used = Counter((row["organism"], row["output_type"]) for row in listing.rows)
+    used = Counter(_assay_of(row) for row in listing.rows)
     groups: dict[tuple[str, str], Counter[str]] = {key: Counter() for key in used}
     for row in listing.refused:
-        key = (str(row["organism"]), str(row["output_type"]))
+        key = _assay_of(row)
         what = "files" if row["accession"] else "experiments"
         groups.setdefault(key, Counter())[f"{row['reason']} ({what})"] += 1
     lines = []
@@ -130,6 +131,12 @@ def summary(listing: Listing) -> list[str]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(groups[key].items()))
         lines.append(f"{key[0]} {key[1]}: {used[key]} files used; refused: {reasons or 'none'}")
     return lines
+
+
+def _assay_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """(organism, assay, or the role of a file that is of none)."""
+    assay = plain_assay(str(row.get("assay") or ""))
+    return str(row.get("organism") or ""), assay or str(row.get("output_type") or "")
 
 
 def _write_refused(found: Listing, release: Release, path: Path) -> None:
