@@ -5,6 +5,7 @@ The invariant of all: a file has its name only when it is whole and right.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import threading
@@ -251,15 +252,29 @@ def test_a_disk_that_fills_up_in_mid_write(
     assert portal.requests[-1].headers["range"] == f"bytes={kept}-"
 
 
-def test_two_jobs_that_fetch_one_file(portal: Portal, tmp_path: Path) -> None:
+def test_two_jobs_that_fetch_one_file(
+    portal: Portal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A queue may start a job twice: one waits for the other, and takes what it has fetched."""
-    url = portal.file(PATH, BODY, Fault.DRIP, wait=0.01)
-    threads = [threading.Thread(target=fetch, args=(url, tmp_path)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (tmp_path / "out" / "x.bw").read_bytes() == BODY and left(tmp_path) == ["x.bw"]
+    url, output = portal.file(PATH, BODY), tmp_path / "out" / "x.bw"
+    output.parent.mkdir()
+    waits, real = threading.Event(), fcntl.flock
+
+    def flock(handle: int, how: int) -> None:
+        if how == fcntl.LOCK_EX:
+            waits.set()
+        real(handle, how)
+
+    second = threading.Thread(target=fetch, args=(url, tmp_path))
+    with transfer.held(transfer.part_of(output)):
+        monkeypatch.setattr(transfer.fcntl, "flock", flock)
+        second.start()
+        assert waits.wait(60)
+        output.write_bytes(BODY)
+        transfer.part_of(output).unlink()
+    second.join()
+    assert portal.requests == [] and left(tmp_path) == ["x.bw"]
+    fetch(url, tmp_path)  # it is nobody's any more
     assert statuses(portal) == [200]
 
 

@@ -118,7 +118,6 @@ def test_redirects_to_nowhere(portal: Portal, tmp_path: Path) -> None:
     for location, message in (
         ("ftp://a.org/x?sig=s3cret", r"leads to ftp://a.org/x\?sig=\*\*\*, which is no http"),
         ("file:///etc/passwd", "leads to file:/+etc/passwd, which is no http"),
-        ("http://[bad", "no http|Invalid"),
     ):
         url = portal.file(PATH, b"", status=307, location=location)
         with pytest.raises(FileError, match=message):
