@@ -79,8 +79,8 @@ def read_gtex_pairs(part: Part, tissue: str = "") -> Table:
         raise FileError(f"{part.name}: no column gene_id or phenotype_id; found {', '.join(header)}")
     table = pick(part, names, "GTEx's significant pairs")
     table = split_variant(table, part).with_columns(
-        gene_id=_gene("set_id"), tissue=pl.lit(tissue or tissue_of_file(part.name)), source_id=pl.col("variant"),
-        p_value=pl.col("p_value").cast(pl.Float64, strict=False),
+        gene_id=_gene("set_id"), tissue=pl.lit(tissue or tissue_of_file(part.name)),
+        source_id=pl.col("variant"), p_value=pl.col("p_value").cast(pl.Float64, strict=False),
     )  # fmt: skip
     return finish(table, "gtex_pairs", part, ["p_value"])
 
