@@ -82,6 +82,12 @@ def test_parquet_and_archives(tmp_path: Path) -> None:
     with_afc.write_parquet(tmp_path / "Skin.v10.parquet")
     table = read_published("gtex_v10_susie_eqtl", [tmp_path / "Skin.v10.parquet"])
     assert table.rows["effect"].to_list() == [-1.5, -1.5] and set(table.rows["gene_id"]) == {"ENSG9.1"}
+    introns = frame.with_columns(phenotype_id=pl.lit("chr2:5:9:clu_1_+:ENSG7.2"))
+    introns.write_parquet(tmp_path / "Skin.v11.parquet")
+    table = read_published("gtex_v11_susie_sqtl", [tmp_path / "Skin.v11.parquet"])
+    assert set(table.rows["gene_id"]) == {"ENSG7.2"} and "chr2:5:9:clu_1_+:ENSG7.2:1" in set(
+        table.rows["set_id"]
+    )
     with pytest.raises(FileError, match=r"no member that ends in CaVEMaN\.txt\.gz"):
         read_published("gtex_v8_caveman", [tmp_path / "susie.tar"])
 

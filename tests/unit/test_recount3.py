@@ -56,6 +56,11 @@ def test_counts_are_added_up_by_group(tmp_path: Path, genome: Genome, packed: bo
     assert found["elsewhere"].is_empty(), "a group without a column here"
 
 
+def test_a_sample_may_be_a_group_of_its_own(tmp_path: Path, genome: Genome) -> None:
+    found = read_recount3(*_files(tmp_path), {"7": "7", "9": "9"}, genome)
+    assert [found[name]["count"].to_list() for name in ("7", "9")] == [[10.0, 3.0], [4.0, 2.0]]
+
+
 def test_weights_make_means_of_reads_per_million(tmp_path: Path, genome: Genome) -> None:
     files = _files(tmp_path)
     totals = sample_totals(files[0], files[2])

@@ -85,9 +85,10 @@ def read_recount3(
     """INTRON and `count` (float64) of each group: sums over its samples.
 
     counts, introns, samples: the files MM, RR and ID. groups: group of each sample by `rail_id`; samples that
-    it does not name are left out. weights: what a sample's counts are multiplied by (1 without), such as
-    1e6 / its total for reads per million. Introns of unknown strand, or on chromosomes that the genome does
-    not have, are left out. FileError for files that do not belong together or are cut short.
+    it does not name are left out, and a sample may be a group of its own. weights: what a sample's counts are
+    multiplied by (1 without), such as 1e6 / its total for reads per million. Introns of unknown strand, or on
+    chromosomes that the genome does not have, are left out. FileError for files that do not belong together
+    or are cut short.
     """
     columns = _column_groups(samples, groups)
     factors = np.array([1.0 if weights is None else weights.get(name, 1.0) for name, _ in columns])

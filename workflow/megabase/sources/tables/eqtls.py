@@ -25,6 +25,11 @@ def tissue_of_file(name: str) -> str:
     return PurePath(name.rpartition(":")[2]).name.split(".")[0]
 
 
+def _gene(phenotype: str) -> pl.Expr:
+    """The gene of a row, or the last part of its phenotype's name (`chr:start:end:clu_N:ENSG`)."""
+    return pl.coalesce(pl.col("gene_id"), pl.col(phenotype).str.split(":").list.last())
+
+
 def read_eqtl_catalogue(part: Part, tissue: str = "", *, min_pip: float = 0.0) -> Table:
     """Credible sets of the eQTL Catalogue (TSV or, from release 8, Parquet); `set_id` is `cs_id`.
 
@@ -47,12 +52,13 @@ def read_gtex_susie(part: Part, tissue: str = "", *, min_pip: float = 0.0) -> Ta
     change), where a release has it, is the effect.
     """
     names = {
-        "trait": "phenotype_id", "gene_id": ("gene_id", "phenotype_id"), "variant": "variant_id",
+        "trait": "phenotype_id", "gene_id": "gene_id?", "variant": "variant_id",
         "pip": "pip", "set_id": "cs_id?", "effect": "afc?",
     }  # fmt: skip
     table = pick(part, names, "a GTEx SuSiE summary", least=("pip", min_pip))
     table = split_variant(table, part).with_columns(
-        tissue=pl.lit(tissue or tissue_of_file(part.name)), source_id=pl.col("variant"),
+        gene_id=_gene("trait"), tissue=pl.lit(tissue or tissue_of_file(part.name)),
+        source_id=pl.col("variant"),
         set_id=pl.concat_str([pl.col("trait"), pl.col("set_id").cast(pl.String)], separator=":"),
     )  # fmt: skip
     return finish(table, "gtex_susie", part, ["trait"])
@@ -72,10 +78,9 @@ def read_gtex_pairs(part: Part, tissue: str = "") -> Table:
     if not {"gene_id", "phenotype_id"} & set(header):
         raise FileError(f"{part.name}: no column gene_id or phenotype_id; found {', '.join(header)}")
     table = pick(part, names, "GTEx's significant pairs")
-    gene = pl.coalesce(pl.col("gene_id"), pl.col("set_id").str.split(":").list.last())
     table = split_variant(table, part).with_columns(
-        gene_id=gene, tissue=pl.lit(tissue or tissue_of_file(part.name)), source_id=pl.col("variant"),
-        p_value=pl.col("p_value").cast(pl.Float64, strict=False),
+        gene_id=_gene("set_id"), tissue=pl.lit(tissue or tissue_of_file(part.name)),
+        source_id=pl.col("variant"), p_value=pl.col("p_value").cast(pl.Float64, strict=False),
     )  # fmt: skip
     return finish(table, "gtex_pairs", part, ["p_value"])
 

@@ -152,10 +152,12 @@ def read_published(name: str, paths: Iterable[str | Path], tissue: str = "", **o
     unknown = set(options) - set(signature(source.reader).parameters)
     if unknown:
         raise FileError(f"table {name}: takes no {', '.join(sorted(unknown))}; its reader has no such column")
-    parts = [part for path in paths for part in parts_of(path, source.suffix)]
-    if not parts:
+    tables = [
+        source.reader(part, tissue, **options) for path in paths for part in parts_of(path, source.suffix)
+    ]  # an archive's members one by one: only one of them is in memory
+    if not tables:
         raise FileError(f"table {name}: no file; it is at {source.urls[0]} {source.login}".rstrip())
-    return joined([source.reader(part, tissue, **options) for part in parts])
+    return joined(tables)
 
 
 def list_tables(ask: Any, release: Release) -> Listing:
