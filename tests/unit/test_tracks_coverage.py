@@ -87,6 +87,18 @@ def test_missing_is_absent_and_zero_is_explicit(tmp_path: Path) -> None:
         np.testing.assert_allclose(values, measured[chrom] * scale, rtol=1e-6)
 
 
+def test_unmappable_and_blacklisted_bases_are_missing(tmp_path: Path) -> None:
+    signal = random_signal("one")
+    (tmp_path / "blacklist.bed").write_text("chr1\t700\t750\n")
+    (tmp_path / "unmappable.bed").write_text("chr1\t740\t800\nchr1\t760\t770\nchr2\t0\t5\n")
+    beds = {"blacklist": tmp_path / "blacklist.bed", "unmappable": tmp_path / "unmappable.bed"}
+    out, _ = _run(tmp_path, [row("a", "rna_seq")], [signal], **beds)
+    values = out["unstranded.bw"]
+    assert np.flatnonzero(np.isnan(values["chr1"])).tolist() == list(range(700, 800))
+    assert np.flatnonzero(np.isnan(values["chr2"])).tolist() == list(range(5))
+    np.testing.assert_allclose(_sum(values), 1e8, rtol=1e-6)
+
+
 def test_missing_in_one_replicate_is_the_mean_of_the_others(tmp_path: Path) -> None:
     one, two = random_signal("one"), random_signal("two")
     one["chr1"][10:20] = np.nan

@@ -46,6 +46,18 @@ def test_unsorted_bam_is_sorted_and_cuts_off_the_chromosome_are_dropped(tmp_path
     assert _cuts(path, genome, (4, -4), tmp_path) == {9: 1}
 
 
+@pytest.mark.parametrize("shift", [(4, -4), (0, 1)])
+def test_blocks_count_every_cut_once(tmp_path: Path, shift: tuple[int, int]) -> None:
+    """A read that lies across a border of blocks cuts in one of them."""
+    genome = Genome.open(make_genome(tmp_path))
+    reads = [("chr1", s, s + 36, flag, 60) for s in range(0, 8_900, 3) for flag in (0, REVERSE)]
+    source = read_cut_sites(write_bam(tmp_path / "r.bam", reads), genome, shift, 0, tmp_path)
+    whole = source.block("chr1", 0, LENGTHS["chr1"])
+    assert whole.sum() == len(reads)
+    parts = [source.block("chr1", s, min(s + 101, 9_000)) for s in range(0, 9_000, 101)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_bam_that_is_none(tmp_path: Path) -> None:
     genome = Genome.open(make_genome(tmp_path))
     (tmp_path / "r.bam").write_text("text")

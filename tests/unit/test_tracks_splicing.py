@@ -111,6 +111,19 @@ def test_min_reads_over_all_samples_and_clipping(tmp_path: Path) -> None:
     np.testing.assert_allclose(counts, np.array([10, 20, 20]) / np.mean([10, 20, 20]))
 
 
+def test_normalized_counts_have_mean_one_and_a_ceiling(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0).pareto(0.8, 2_000) + 2
+    starts = [2 * n + 11 for n in range(len(draws))]
+    rows = [f"chr1\t{s}\t{s + 40}\t1\t1\t1\t{int(c)}\t0\t20\n" for s, c in zip(starts, draws, strict=True)]
+    tables, _ = _normalize(tmp_path, [_star("".join(rows))], TrackSettings())
+    counts = tables["junctions"]["count"].to_numpy()
+    np.testing.assert_allclose(counts.mean(), 1, rtol=1e-12)
+    assert (counts > 0).all() and len(counts) == 2_000
+    raw = np.floor(draws) * 1e6 / np.floor(draws).sum()
+    ceiling = np.percentile(raw, 99.99)
+    np.testing.assert_allclose(counts.max(), ceiling / np.minimum(raw, ceiling).mean(), rtol=1e-9)
+
+
 def test_annotated_introns_are_sites_without_usage(tmp_path: Path) -> None:
     bed = "chr1\t100\t200\tA|mRNA|GT-AG\t0\t+\n1\t500\t600\tB\t0\t-\nchr1\t700\t720\ttP|tRNA|AA-TA\t0\t+\n"
     tables, channels = _normalize(tmp_path, [("introns.bed", bed, {"output_type": "splice_sites"})])
