@@ -33,11 +33,12 @@ rule write_shards:
         table="<results>/tracks/{organism}/tracks.parquet",
         genome="<results>/genome/{organism}/sequence.json",
     output:
-        store=directory("<results>/shards/{organism}"),
+        store="<results>/shards/{organism}/store.json",
     log:
         "<logs>/write_shards/{organism}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 2
     resources:
         mem="8GB",
         runtime="12h",
@@ -45,6 +46,7 @@ rule write_shards:
         folder=subpath(input.table, parent=True),
         manifest=plan.manifest,
         settings=section_json(settings.shards),
+        store=subpath(output.store, parent=True),
     shell:
         "megabase write-shards {params.folder:q} --manifest {params.manifest:q} --table {input.table:q} --genome {input.genome:q} "
-        "--settings {params.settings:q} -o {output.store:q} &> {log:q}"
+        "--settings {params.settings:q} --workers {threads} -o {params.store:q} &> {log:q}"
