@@ -4,9 +4,9 @@
 
 Everything is on synthetic tracks (synthetic_tracks.py) of one chromosome, made in a scratch folder. Sparse
 ones are counts times a scale: RNA-seq coverage, CAGE and cut sites; dense ones fold changes. Readings of the
-same window take turns in one process on one core, so that a busy machine is unfair to none; told is the median
-ratio of seconds within a window, with its range. Zarr 3 holds the same float32 values as [tracks, bases] under
-blosc-zstd, in the fastest of several chunkings, which is told.
+same window take turns in one process on one core, so that a busy machine is unfair to none; told is the
+median ratio of seconds within a window, with its range. Zarr 3 holds the same float32 values as [tracks,
+bases] under blosc-zstd, in the fastest of several chunkings, which is told.
 """
 
 from __future__ import annotations
