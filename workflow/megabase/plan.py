@@ -175,6 +175,10 @@ class Plan:
         rows = (row for name in self.settings.organisms for row in self.sheet.role(name, "splits"))
         return self.raw_files(rows)
 
+    def homology_tables(self, wildcards: Any) -> list[str]:
+        """Tables of aligned intervals whose stretches share a fold."""
+        return [pairs.path for pairs in self.settings.folds.homology_pairs]
+
     def split_options(self, wildcards: Any, input: Any) -> str:
         """`--splits BED` of every BED of published folds, quoted for the shell."""
         return " ".join(f"--splits {shlex.quote(str(path))}" for path in input.splits)

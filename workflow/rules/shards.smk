@@ -6,6 +6,7 @@ rule assign_folds:
         genomes=plan.genomes(),
         genes=plan.training_genes(),
         splits=plan.split_files,
+        homology=plan.homology_tables,
     output:
         intervals="<results>/folds/intervals.parquet",
         folds="<results>/folds/folds.json",
