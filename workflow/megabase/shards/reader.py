@@ -28,6 +28,8 @@ class ShardStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if self.folder.name == "store.json":
+            self.folder = self.folder.parent
         path = self.folder / "store.json"
         if not path.exists():
             raise FileError(f"{path}: not found; wanted a folder written by `megabase write-shards`")
@@ -36,13 +38,13 @@ class ShardStore:
         self.lengths: dict[str, int] = store["lengths"]
         self.tracks: pl.DataFrame = read_table(self.folder / "tracks.parquet", "tracks")
         self.has_splicing: bool = store["splicing"]
-        self._chunk: int = store["chunk"]
+        self.chunk: int = store["chunk"]
         self._forms = {
             OutputType(o): ChunkFormat(n, store["chunk"], store["dtype"]) for o, n in store["signal"].items()
         }
         self._signal = {o: Blocks(self.folder / str(o), "runs") for o in self._forms}
-        self._bands = [Band(b["bin_size"], b["width"], store["dtype"]) for b in store["contacts"]]
-        self._first_chunk = _first_blocks(self.lengths, self._chunk)
+        self.bands = [Band(b["bin_size"], b["width"], store["dtype"]) for b in store["contacts"]]
+        self._first_chunk = _first_blocks(self.lengths, self.chunk)
 
     @classmethod
     def open(cls, folder: str | Path) -> ShardStore:
@@ -51,6 +53,19 @@ class ShardStore:
 
     def __reduce__(self) -> tuple[type[ShardStore], tuple[Path]]:
         return ShardStore, (self.folder,)
+
+    @property
+    def signal_outputs(self) -> list[OutputType]:
+        """Output types whose signal is stored as runs."""
+        return list(self._forms)
+
+    def form(self, output_type: OutputType) -> ChunkFormat:
+        """Format of the blocks of a track output type."""
+        return self._forms[output_type]
+
+    def blocks(self, output_type: OutputType) -> Blocks:
+        """Blocks of an output type: chunks of the genome in order, or rows of contact maps."""
+        return self._contact_blocks if output_type is OutputType.CONTACT_MAPS else self._signal[output_type]
 
     def channels(self, output_type: OutputType) -> pl.DataFrame:
         """Rows of the track table of one output type, in channel order."""
@@ -72,9 +87,9 @@ class ShardStore:
             return missing_runs(form.channels, end - start)
         if start < low:
             pieces.append(missing_runs(form.channels, low - start))
-        for chunk in range(low // self._chunk, -(-high // self._chunk)):
-            origin = chunk * self._chunk
-            first, last = max(low - origin, 0), min(high - origin, self._chunk)
+        for chunk in range(low // self.chunk, -(-high // self.chunk)):
+            origin = chunk * self.chunk
+            first, last = max(low - origin, 0), min(high - origin, self.chunk)
             pieces.append(self._cut(output_type, self._first_chunk[chrom] + chunk, first, last))
         if end > high:
             pieces.append(missing_runs(form.channels, end - high))
@@ -99,9 +114,9 @@ class ShardStore:
         if length <= 0 or length % PAIR:
             raise ValueError(f"window of {length} bases; contact maps want a multiple of {PAIR}")
         bins, end = length // PAIR, self._length(chrom)
-        maps = np.full((bins, bins, len(self._bands)), np.nan, np.float32)
+        maps = np.full((bins, bins, len(self.bands)), np.nan, np.float32)
         if start < end and start + length > 0:
-            for channel, band in enumerate(self._bands):
+            for channel, band in enumerate(self.bands):
                 low = max(start, 0) // band.bin_size
                 high = -(-min(start + length, end) // band.bin_size)
                 values = square(self._band_rows(channel, chrom, low, high))
@@ -131,7 +146,7 @@ class ShardStore:
     def _first_band_block(self) -> list[dict[str, int]]:
         """By channel, the number of each chromosome's first block."""
         offset, first = 0, []
-        for band in self._bands:
+        for band in self.bands:
             here = _first_blocks(self.lengths, ROWS * band.bin_size)
             first.append({chrom: number + offset for chrom, number in here.items()})
             offset += sum(-(-length // (ROWS * band.bin_size)) for length in self.lengths.values())
@@ -139,7 +154,7 @@ class ShardStore:
 
     def _band_rows(self, channel: int, chrom: str, low: int, high: int) -> np.ndarray:
         """float32 [high - low, width] of bins low..high of a chromosome."""
-        band = self._bands[channel]
+        band = self.bands[channel]
         n_bins = -(-self.lengths[chrom] // band.bin_size)
         parts = []
         for block in range(low // ROWS, -(-high // ROWS)):

@@ -74,16 +74,29 @@ def write_shards(
         if splicing is not None:
             _copy_splicing(splicing, folder, settings)
         inputs = hash_inputs([tracks]) | {"track_dirs": _hash_tracks(track_dirs)}
-        write_table(table, folder / "tracks.parquet", Stamp("tracks", settings.hash(), inputs))
-        contacts = parts.pop(OutputType.CONTACT_MAPS, {"bands": []})["bands"]
-        store = {
-            "organism": genome.organism, "genome": genome.name, "lengths": genome.lengths,
-            "chunk": settings.chunk, "dtype": settings.dtype,
-            "signal": {str(output): part["channels"] for output, part in parts.items()},
-            "contacts": contacts, "splicing": splicing is not None,
-        }  # fmt: skip
-        stamp = Stamp(STORE, settings.hash(), inputs, format_version=FORMAT_VERSIONS[STORE])
-        write_json(store, folder / "store.json", stamp)
+        return write_store(folder, table, genome, settings, parts, inputs, splicing=splicing is not None)
+
+
+def write_store(
+    folder: Path,
+    table: pl.DataFrame,
+    genome: Genome,
+    settings: ShardSettings,
+    parts: Mapping[OutputType, Mapping[str, Any]],
+    inputs: Mapping[str, str],
+    *,
+    splicing: bool,
+) -> Path:
+    """Write the track table and, last, `store.json` of a store whose parts are whole; returns its path."""
+    write_table(table, folder / "tracks.parquet", Stamp("tracks", settings.hash(), inputs))
+    signal = {str(o): part["channels"] for o, part in parts.items() if o is not OutputType.CONTACT_MAPS}
+    store = {
+        "organism": genome.organism, "genome": genome.name, "lengths": genome.lengths,
+        "chunk": settings.chunk, "dtype": settings.dtype, "signal": signal,
+        "contacts": parts.get(OutputType.CONTACT_MAPS, {"bands": []})["bands"], "splicing": splicing,
+    }  # fmt: skip
+    stamp = Stamp(STORE, settings.hash(), inputs, format_version=FORMAT_VERSIONS[STORE])
+    write_json(store, folder / "store.json", stamp)
     return folder / "store.json"
 
 
@@ -149,7 +162,7 @@ def _write_part(
     """Write the part of one output type, or keep it as it is; returns its description."""
     key, stem, paths = _part_key(files, genome, settings), folder / str(output), [path for path, _ in files]
     suffix = BANDS if output is OutputType.CONTACT_MAPS else RUNS
-    if (kept := _whole_part(stem, suffix, key)) is not None:
+    if (kept := whole_part(stem, suffix, key)) is not None:
         LOGGER.info("%s: nothing that it is made from has changed; kept", output)
         return kept
     stem.with_suffix(".json").unlink(missing_ok=True)
@@ -172,7 +185,7 @@ def _write_part(
     return part
 
 
-def _whole_part(stem: Path, suffix: str, key: str) -> dict[str, Any] | None:
+def whole_part(stem: Path, suffix: str, key: str) -> dict[str, Any] | None:
     """Description of a part that is there, whole and made from the same; else none."""
     try:
         part = read_json(stem.with_suffix(".json"), PART)
