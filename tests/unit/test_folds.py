@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from megabase import balance
@@ -86,6 +87,7 @@ def test_no_base_is_both_trained_on_and_held_out(
     assert set(test["fold"]) <= set(SCHEMES[scheme].test) and set(valid["fold"]) <= set(SCHEMES[scheme].valid)
 
 
+@limits(deadline=None)  # a busy machine is not wrong
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.sampled_from("tvs")), max_size=12),
        st.integers(0, 5))  # fmt: skip
 def test_exactly_the_overlapping_windows_are_dropped(rows: list, shift: int) -> None:
