@@ -10,10 +10,11 @@ import pytest
 import torch
 from training_stand_ins import LENGTH, ORGANISMS, TRACKS, WINDOW, fold_settings, make_world
 
-from megabase.batches import Plan, Windows, collate, read_ahead, reverse_example
+from megabase.batches import Plan, Windows, collate, reverse_example
 from megabase.channels import Channels, rows_by_output
 from megabase.examples import read_example
 from megabase.genome import Interval
+from megabase.loading import read_ahead
 from megabase.sequence import reverse_complement
 from megabase.spec import OutputType, SiteClass
 from megabase.train import Setup, set_up
@@ -165,9 +166,14 @@ def test_validation_order_is_plain(setup: Setup) -> None:
 
 def test_reading_ahead_keeps_order_and_errors(setup: Setup) -> None:
     windows = _windows(setup, batch_size=1)
-    with read_ahead(windows.batch, 6) as take:
-        for step in range(2, 6):
-            assert take(step).intervals == windows.batch(step).intervals
+    for threads in (1, 4):
+        with read_ahead(windows.packed, 6, threads) as take:
+            for step in range(2, 6):
+                found, wanted = take(step).to("cpu"), windows.batch(step)
+                assert found.intervals == wanted.intervals
+                _same(found.targets, wanted.targets)
+            with pytest.raises(ValueError, match="batch 6 was asked for, the next in order is None"):
+                take(6)
 
     def broken(step: int) -> Any:
         raise ValueError(f"batch {step} is broken")

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from megabase import balance
@@ -20,7 +22,9 @@ from megabase.genome import Genome, prepare_genome
 from megabase.homology import canonical_kmers, clusters, similar_pairs, sketch
 from megabase.seeds import generator
 from megabase.sequence import decode, encode, reverse_complement
-from megabase.settings.data import FoldScheme, FoldSettings
+from megabase.settings.data import FoldScheme, FoldSettings, HomologyPairs
+from megabase.synteny import aligned_pairs
+from megabase.variant_splits import chromosome_splits, in_splits, with_split
 
 UNIT, WINDOW = 8192, 2048
 COLUMNS = ("organism", "chrom", "start", "end", "fold")
@@ -83,6 +87,7 @@ def test_no_base_is_both_trained_on_and_held_out(
     assert set(test["fold"]) <= set(SCHEMES[scheme].test) and set(valid["fold"]) <= set(SCHEMES[scheme].valid)
 
 
+@limits(deadline=None)  # a busy machine is not wrong
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.sampled_from("tvs")), max_size=12),
        st.integers(0, 5))  # fmt: skip
 def test_exactly_the_overlapping_windows_are_dropped(rows: list, shift: int) -> None:
@@ -244,6 +249,12 @@ def test_the_program_finds_the_best_deal() -> None:
     )
 
 
+ALL = {  # section 3.6: all validation and test windows, before those that touch a training window go
+    "human": [(7090, 6713), (6888, 6910), (6526, 6994), (7363, 7013)],
+    "mouse": [(6173, 6196), (6101, 6318), (6375, 6008), (6037, 6161)],
+}
+
+
 @pytest.mark.parametrize(
     ("organism", "kept"),
     [
@@ -251,17 +262,125 @@ def test_the_program_finds_the_best_deal() -> None:
         ("mouse", [(37000, 5559, 5335), (36950, 5466, 5587), (36986, 5489, 5461), (37171, 5611, 5488)]),
     ],
 )
-def test_published_windows_give_the_published_counts(real_data: Path, organism: str, kept: list) -> None:
-    """1 Mb windows around Borzoi's 196,608 bp intervals under the four published schemes."""
+def test_published_windows_give_the_published_counts(
+    real_data: Path, root: Path, organism: str, kept: list
+) -> None:
+    """1 Mb windows around Borzoi's 196,608 bp intervals under the four published schemes of the config."""
+    folds = yaml.safe_load((root / "config/alphagenome.yaml").read_text())["folds"]
+    published = FoldSettings.model_validate(folds)
     bed = pl.read_csv(
         real_data / "folds" / f"borzoi.sequences_{organism}.bed.gz",
         separator="\t", has_header=False, new_columns=["chrom", "start", "end", "fold"],
     ).with_columns(organism=pl.lit(organism))  # fmt: skip
-    windows = window_table(bed, 1 << 20)
-    assert windows.height == bed.height
-    for (valid, test), wanted in zip([(0, 1), (3, 4), (2, 5), (6, 7)], kept, strict=True):
-        scheme = FoldScheme(valid=[f"fold{valid}"], test=[f"fold{test}"])
-        assert tuple(part.height for part in held_out(windows, scheme, [], organism)) == wanted
+    windows = window_table(bed, published.window)
+    assert windows.height == bed.height == {"human": 55_497, "mouse": 49_369}[organism]
+    for number, wanted in enumerate(kept):
+        scheme = published.schemes[f"fold{number}"]
+        found = held_out(windows, scheme, published.reserved, organism)
+        assert tuple(part.height for part in found) == wanted
+        before = [windows.filter(pl.col("fold").is_in(names)).height for names in (scheme.valid, scheme.test)]
+        assert tuple(before) == ALL[organism][number]
+        assert wanted[0] + sum(before) == windows.height
+    train, valid, test = held_out(windows, published.schemes["all"], published.reserved, organism)
+    assert (train.height, valid.height, test.height) == (windows.height, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two species of 12 stretches; a copy of stretches 1, 4, 7 of a in b, diverged by 10, 20 and 30%."""
+    folder, unit = tmp_path_factory.mktemp("diverged"), 131_072
+    first, second = random_codes(12 * unit, "one"), random_codes(12 * unit, "other")
+    for stretch, rate in ((1, 0.1), (4, 0.2), (7, 0.3)):
+        copy = first[stretch * unit : (stretch + 1) * unit]
+        changed = generator(7, "rate", stretch).random(unit) < rate
+        shifted = (copy + generator(7, "base", stretch).integers(1, 4, unit)) % 4
+        place = slice((11 - stretch) * unit, (12 - stretch) * unit)
+        second[place] = reverse_complement(np.where(changed, shifted, copy).astype(np.uint8))
+    return [write_genome(folder, "a", {"a1": first}), write_genome(folder, "b", {"b1": second})]
+
+
+def _stretch_folds(intervals: pl.DataFrame, organism: str, stretch: int) -> set[str]:
+    unit = 131_072
+    here = intervals.filter(pl.col("organism") == organism).filter(
+        (pl.col("start") >= stretch * unit) & (pl.col("end") <= (stretch + 1) * unit)
+    )
+    return set(here["fold"])
+
+
+def test_what_k_mers_find_and_what_a_table_tells(diverged: list[Path], tmp_path: Path) -> None:
+    unit = 131_072
+    plain = FoldSettings.model_validate({"schemes": {}, "unit": unit, "window": 16_384})
+    assign_folds(diverged, tmp_path / "plain", plain)
+    found = read_json(tmp_path / "plain" / "folds.json", "folds")["dealt"][0]
+    assert found["stretches"] - found["clusters"] == 1  # 10% alone
+
+    table = tmp_path / "pairs.bedpe"
+    rows = [
+        f"a1\t{k * unit}\t{(k + 1) * unit}\tb1\t{(11 - k) * unit}\t{(12 - k) * unit}\t-\n" for k in (4, 7)
+    ]
+    table.write_text("#chrom\n" + "".join(rows) + "other\t0\t5\tb1\t0\t5\n")
+    pairs = [{"first": "a", "second": "b", "path": str(table)}]
+    told = FoldSettings.model_validate(plain.model_dump() | {"homology_pairs": pairs})
+    intervals = assign_folds(diverged, tmp_path / "told", told)
+    found = read_json(tmp_path / "told" / "folds.json", "folds")["dealt"][0]
+    assert found["stretches"] - found["clusters"] == 3
+    for stretch in (1, 4, 7):
+        folds = _stretch_folds(intervals, "a", stretch) | _stretch_folds(intervals, "b", 11 - stretch)
+        assert len(folds) == 1
+
+
+def test_aligned_pairs_are_mapped_base_by_base(tmp_path: Path) -> None:
+    """A row over several stretches pairs those that lie opposite each other, on either strand."""
+    rows = [("a", "a1", k * 100, (k + 1) * 100) for k in range(4)]
+    rows += [("b", "b1", k * 100, (k + 1) * 100) for k in range(4)]
+    stretches = pl.DataFrame(rows, schema=["organism", "chrom", "start", "end"], orient="row")
+    pairs = HomologyPairs(first="a", second="b", path="x")
+    whole = [(("a1", 0, 400), ("b1", 0, 400), False)]
+    assert aligned_pairs(stretches, pairs, whole, 0.1).tolist() == [[k, k + 4] for k in range(4)]
+    turned = [(("a1", 0, 400), ("b1", 0, 400), True)]
+    assert aligned_pairs(stretches, pairs, turned, 0.1).tolist() == [[k, 7 - k] for k in range(4)]
+    part = [(("a1", 50, 90), ("b1", 280, 320), False)]
+    assert aligned_pairs(stretches, pairs, part, 0.1).tolist() == [[0, 6], [0, 7]]
+    assert aligned_pairs(stretches, pairs, part, 0.2).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a1\t0\t10\tb1\tx\t10", "line 1: found"),
+        ("a1\t0\t10\tb1\t5\t99999999", "line 1: 5-99999999 is not a stretch of b1 of b"),
+        ("zz\t0\t10\tb1\t5\t10", "no row is on chromosomes of both genomes"),
+    ],
+)
+def test_a_wrong_table_of_pairs_stops(two: list[Path], tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "p").write_text(line + "\n")
+    pairs = [{"first": "a", "second": "b", "path": str(tmp_path / "p")}]
+    with pytest.raises(FileError, match=message):
+        assign_folds(two, tmp_path, settings(homology_pairs=pairs))
+    with pytest.raises(FileError, match="no genome of 'c'"):
+        assign_folds(two, tmp_path, settings(homology_pairs=[pairs[0] | {"second": "c"}]))
+
+
+def test_variants_are_split_by_chromosome(tmp_path: Path) -> None:
+    names = [*map(str, range(1, 23)), "X", "Y"]
+    human = Genome.open(write_genome(tmp_path, "h", {f"chr{c}": random_codes(50, c) for c in names}))
+    published = FoldSettings(schemes={})
+    zero = chromosome_splits(published, "zero_shot", human)
+    assert sorted(zero.values()).count("test") == 8 and sorted(zero.values()).count("valid") == 15
+    supervised = chromosome_splits(published, "supervised", human)
+    assert {c for c, s in zero.items() if s == "test"} == {c for c, s in supervised.items() if s == "test"}
+    assert {c for c, s in zero.items() if s == "valid"} == {c for c, s in supervised.items() if s != "test"}
+    assert supervised["chr1"] == "train" and supervised["chrX"] == "valid" and zero["chr3"] == "test"
+    variants = pl.DataFrame({"chrom": ["chr3", "chr1", "chrY", "chr21"], "position": [1, 2, 3, 4]})
+    assert with_split(variants, zero)["split"].to_list() == ["test", "valid", None, "test"]
+    assert in_splits(variants, zero, ["test"])["position"].to_list() == [1, 4]
+    with pytest.raises(ValueError, match=r"'x' is not in folds\.variant_splits: zero_shot, supervised"):
+        chromosome_splits(published, "x", human)
+    other = Genome.open(write_genome(tmp_path, "o", {"c": random_codes(50, "o")}))
+    with pytest.raises(ValueError, match="none of its chromosomes is in genome o"):
+        chromosome_splits(published, "zero_shot", other)
+    with pytest.raises(ValueError, match=r"\['1'\] are in two splits"):
+        FoldSettings(schemes={}, variant_splits={"mine": {"a": ["1"], "b": ["1"]}})
 
 
 def test_real_folds_of_yeast(real_data: Path, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ class _Store:
     def runs(self, output, chrom, start, end):
         from megabase.shards import Runs
 
-        return Runs(np.array([0, 1, 2]), np.array([0, 0], np.int32), np.array([2.0, 1.0], np.float32))
+        return Runs(np.array([0, 1, 2]), np.full(2, end - start), np.array([2.0, 1.0], np.float32))
 
     def contacts(self, chrom, start, length):
         return np.full((length // 2048, length // 2048, 1), 7, np.float32)

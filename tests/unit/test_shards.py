@@ -15,7 +15,7 @@ from megabase.files import FileError
 from megabase.seeds import generator
 from megabase.settings.data import ShardSettings, TrackSettings
 from megabase.shards import Runs, ShardStore, densify, write_shards
-from megabase.shards.runs import pack, unpack
+from megabase.shards.encoding import pack, unpack
 from megabase.spec import OutputType
 from megabase.tracks import list_tracks, normalize_track
 

@@ -40,7 +40,7 @@ def test_a_chunk_that_was_half_removed_is_made_again(tmp_path: Path, root: Path)
 
 def test_jobs_of_which_there_are_many_have_files_as_output(root: Path) -> None:
     """A folder could be removed in part."""
-    for rules in ("score", "tracks"):
+    for rules in ("score", "tracks", "shards"):
         text = (root / f"workflow/rules/{rules}.smk").read_text()
         folders = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?directory\(", text, re.M | re.S)
         assert folders == (["merge_scores"] if rules == "score" else [])

@@ -19,7 +19,11 @@ RULES = {
     for path in RULE_FILES
     for match in re.finditer(r"^rule (?P<name>\w+):\n(?P<body>(?:(?:    .*)?\n)+)", path.read_text(), re.M)
 }
-COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = {
+    name if command is group else f"{name}-{group.name}": command
+    for group in get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+    for name, command in getattr(group, "commands", {group.name: group}).items()
+}  # `megabase shards inspect` is `inspect-shards` here, as its function is
 BESIDE_RULES = {
     "list-sources",
     "compare-sources",
@@ -32,6 +36,9 @@ BESIDE_RULES = {
     "estimate-scoring",
     "explain",
     "mutagenize",
+    "inspect-shards",
+    "import-tfrecords",
+    "export-zarr",
     "query",
     "import-checkpoint",
     "predict",

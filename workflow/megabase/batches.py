@@ -1,15 +1,12 @@
 """Batches of windows: which ones, how shifted and turned, padded to the model's channels, and stacked.
 
 A batch depends on (seed, step) and on nothing else, so a resumed run meets the batches it would have met,
-and reading ahead in a thread changes no byte. One batch may hold windows of several organisms.
+and reading ahead in threads (`loading`) changes no byte. One batch may hold windows of several organisms.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,14 +15,13 @@ from torch import Tensor
 
 from megabase.augment import reverse_complement_batch
 from megabase.channels import UNSTRANDED, Channels, TrackRows
-from megabase.examples import Example, Source, read_example
+from megabase.examples import Example, Source, read_example, spread
 from megabase.genome import Interval
 from megabase.parallel import SINGLE, Layout
 from megabase.seeds import generator
 from megabase.spec import OUTPUTS, PAIR, TOKEN, Kind, OutputType
 
 WHOLE = ("splice_positions", OutputType.SPLICE_JUNCTIONS)  # targets that every rank of a window has all of
-READ_AHEAD = 2  # batches that the background thread prepares before they are asked for
 
 
 @dataclass
@@ -113,7 +109,7 @@ def _pad_target(
         return padded
     if OUTPUTS[output].kind is Kind.SITES:
         return found
-    index = torch.from_numpy(channels.index(output, organism))
+    index = torch.from_numpy(channels.index(output, organism)).to(found.device)
     if OUTPUTS[output].kind is Kind.JUNCTIONS:
         rows, columns = (min(n, sites) for n in found.shape[:2])
         padded[:rows, :columns, index] = found[:rows, :columns]
@@ -167,7 +163,7 @@ def _gene_masks(
     if not most or rna not in channels.widths:
         return {}
     genes = _pad_rows([e.genes for e in examples], (most, 3))
-    strands = torch.from_numpy(np.stack([channels.strands(rna, o) for o in organisms]))
+    strands = torch.from_numpy(np.stack([channels.strands(rna, o) for o in organisms])).to(genes.device)
     here = genes[..., 2:] >= 0
     own = (strands[:, None] == genes[..., 2:]) | (strands[:, None] == UNSTRANDED)
     return {"spans": genes[..., :2].contiguous(), "channels": own & here}
@@ -175,13 +171,14 @@ def _gene_masks(
 
 def reverse_example(example: Example, tracks: TrackRows) -> Example:
     """The example seen from the other strand. tracks: the organism's rows, for the strand partners."""
+    device = example.sequence.device
     partners = {
         output: torch.tensor([[int(row["strand_partner"]) for row in rows]])
         for output, rows in tracks.items()
         if OUTPUTS[output].kind is Kind.TRACKS
     }
     one = {
-        "sequence": example.sequence[None], "organism": torch.zeros(1, dtype=torch.int64),
+        "sequence": example.sequence[None], "organism": torch.zeros(1, dtype=torch.int64, device=device),
         "targets": {name: value[None] for name, value in example.targets.items()}, "masks": {},
     }  # fmt: skip
     turned = reverse_complement_batch(one, partners)
@@ -215,6 +212,30 @@ class Plan:
     reverse_complement: float = 0.0
     max_sites: int = 512
     weights: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """One window of a batch as it is read: tracks as runs, on the + strand. margin: bases read beyond."""
+
+    organism: str
+    example: Example
+    reverse: bool
+    margin: int
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A batch as it is read, which for wide tracks is far smaller than the tensors that `to` makes of it."""
+
+    windows: Windows
+    rows: Sequence[PackedRow]
+    layout: Layout
+    first_row: int
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch, made dense, turned and stacked on a device."""
+        return replace(self.windows.stack(self.rows, self.layout, device), first_row=self.first_row)
 
 
 class Windows:
@@ -270,33 +291,52 @@ class Windows:
         self, organism: str, interval: Interval, reverse: bool = False, bases: slice | None = None
     ) -> Example:
         """One window, seen from the - strand if `reverse`. bases: whose targets are read, as seen then."""
-        source, length, margin = self.sources[organism], interval.length, 0
-        read = bases
+        return self._turned(self._read(organism, interval, reverse, bases))
+
+    def _read(
+        self, organism: str, interval: Interval, reverse: bool = False, bases: slice | None = None
+    ) -> PackedRow:
+        """One window as it lies in the store, and how it is to be turned."""
+        length, margin, read = interval.length, 0, bases
         if reverse and bases is not None:
             margin = TOKEN if bases.start else 0  # signal that moves by a base comes from beyond the part
             read = slice(length - bases.stop, length - bases.start + margin)
         example = read_example(
-            source, interval, max_sites=self.plan.max_sites, targets=self.targets, part=read
-        )
-        if not reverse:
+            self.sources[organism], interval, max_sites=self.plan.max_sites, targets=self.targets, part=read,
+            packed=True,
+        )  # fmt: skip
+        return PackedRow(organism, example, reverse, margin)
+
+    def _turned(self, row: PackedRow, device: torch.device | str = "cpu") -> Example:
+        """A window made dense on a device and seen from its strand."""
+        example = spread(row.example, device)
+        if not row.reverse:
             return example
-        example = reverse_example(example, source.tracks)
-        return without_first(example, margin) if margin else example
+        example = reverse_example(example, self.sources[row.organism].tracks)
+        return without_first(example, row.margin) if row.margin else example
 
-    def _stack(self, rows: Sequence[tuple[str, Interval, bool]], layout: Layout) -> Batch:
-        """A batch of these windows; with many ranks to a window, this rank's part of it."""
+    def stack(self, rows: Sequence[PackedRow], layout: Layout, device: torch.device | str = "cpu") -> Batch:
+        """A batch of these windows on a device; with many ranks to a window, this rank's part of it."""
+        with torch.device(device):
+            examples = [self._turned(row, device) for row in rows]
+            batch = collate(examples, [row.organism for row in rows], self.channels, targets=self.targets)
+        return (part(batch, layout) if self.targets else batch).to(device)
+
+    def _pack(self, rows: Sequence[tuple[str, Interval, bool]], layout: Layout) -> list[PackedRow]:
         bases = layout.part(self.length) if layout.split and self.targets else None
-        examples = [self.example(*row, bases) for row in rows]
-        batch = collate(examples, [row[0] for row in rows], self.channels, targets=self.targets)
-        return part(batch, layout) if self.targets else batch
+        return [self._read(*row, bases) for row in rows]
 
-    def batch(self, step: int, layout: Layout = SINGLE) -> Batch:
-        """The batch of `step`; depends on the plan's seed and on `step` alone.
+    def packed(self, step: int, layout: Layout = SINGLE) -> PackedBatch:
+        """The batch of `step` as it is read; depends on the plan's seed and on `step` alone.
 
         With many ranks: this rank's rows, and of these, if they have targets, its part of the windows.
         """
         own = layout.rows(self.plan.batch_size)
-        return replace(self._stack(self.draw(step)[own], layout), first_row=own.start)
+        return PackedBatch(self, self._pack(self.draw(step)[own], layout), layout, own.start)
+
+    def batch(self, step: int, layout: Layout = SINGLE) -> Batch:
+        """`packed`, made dense."""
+        return self.packed(step, layout).to("cpu")
 
     def in_order(self, limit: int | None = None, layout: Layout = SINGLE) -> Iterator[Batch]:
         """All windows once, as they are, for validation. limit: a seeded subset of that many windows.
@@ -309,48 +349,5 @@ class Windows:
             rows = [rows[i] for i in sorted(chosen)]
         size = self.plan.batch_size
         for start in range(layout.data_rank * size, len(rows), layout.data_ranks * size):
-            yield self._stack([(*row, False) for row in rows[start : start + size]], layout)
-
-
-@contextmanager
-def read_ahead(make: Callable[[int], Batch], last: int) -> Iterator[Callable[[int], Batch]]:
-    """Yield a function that gives `make(step)` for consecutive steps before `last`, made ahead in a thread.
-
-    The first call says where to begin. An error of `make` is raised where its batch is asked for.
-    """
-    ready: queue.Queue = queue.Queue(READ_AHEAD)
-    stop = threading.Event()
-    begun: list[threading.Thread] = []
-
-    def work(first: int) -> None:
-        for step in range(first, last):
-            try:
-                item = (step, make(step), None)
-            except BaseException as error:
-                item = (step, None, error)
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set() or item[2] is not None:
-                return
-
-    def take(step: int) -> Batch:
-        if not begun:
-            begun.append(threading.Thread(target=work, args=(step,), daemon=True))
-            begun[0].start()
-        found, batch, error = ready.get()
-        if error is not None:
-            raise error
-        if found != step:
-            raise ValueError(f"batch {step} was asked for, the next in order is {found}")
-        return batch
-
-    try:
-        yield take
-    finally:
-        stop.set()
-        for thread in begun:
-            thread.join()
+            chosen = [(*row, False) for row in rows[start : start + size]]
+            yield self.stack(self._pack(chosen, layout), layout)

@@ -22,6 +22,7 @@ from megabase.options import (
     Model,
     Output,
     Scoring,
+    begin,
     folder_of,
     named_paths,
     optional,
@@ -302,6 +303,42 @@ def predict(
     )  # fmt: skip
 
 
+def import_tfrecords(
+    folder: Annotated[Path, typer.Argument(help="published records of one organism: FOLD_SPLIT/ORGANISM")],
+    table: Annotated[Path, typer.Option(help="track table: the channels of the records, in order")],
+    genome: GenomeFolder,
+    output: Output,
+    settings: Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `shards`")] = "",
+) -> None:
+    """Write a training store from published training records (TFRecord files)."""
+    from megabase.shards import importing
+
+    given = begin("import-tfrecords", sections.ShardSettings, settings)
+    importing.import_tfrecords(folder, table, folder_of(genome), output, given)
+
+
+def export_zarr(
+    folder: Annotated[Path, typer.Argument(help="training store of an organism")],
+    output: Output,
+) -> None:
+    """Write the signal of a training store as dense Zarr arrays, for other tools; goes on after a kill."""
+    from megabase.shards import zarr_export
+
+    logs.start("export-zarr")
+    zarr_export.export_zarr(folder, output)
+
+
+def inspect_shards(
+    folder: Annotated[Path, typer.Argument(help="training store of an organism")],
+    verify: Annotated[bool, typer.Option("--verify", help="read every block and check its checksum")] = False,
+) -> None:
+    """Print what a training store holds: tracks, bytes and runs of each output type, and where from."""
+    from megabase.shards import inspect
+
+    logs.start("shards inspect")
+    typer.echo(inspect.description(inspect.inspect_shards(folder, verify=verify)))
+
+
 def document_config(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder of the checkout")] = Path("."),
 ) -> None:
@@ -335,6 +372,10 @@ FOR_PEOPLE = (
     mutagenize,
     query,
     import_checkpoint,
+    import_tfrecords,
+    export_zarr,
     predict,
     document_config,
 )
+
+OF_SHARDS = {"inspect": inspect_shards}  # `megabase shards inspect`

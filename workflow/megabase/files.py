@@ -25,7 +25,8 @@ from megabase.logs import LOGGER
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT_VERSIONS: dict[str, int] = {}  # kind of file -> the version that this package writes and reads
+# kind of file -> the version that this package writes and reads, where it is not 1
+FORMAT_VERSIONS: dict[str, int] = {"shards": 2, "shard_part": 2}
 _STAMP_KEY = "megabase"
 
 

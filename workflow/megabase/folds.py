@@ -21,8 +21,9 @@ from megabase.files import FileError, Stamp, hash_path, write_json, write_table
 from megabase.genome import Genes, Genome
 from megabase.homology import clusters, similar_pairs, sketch, sketch_scale
 from megabase.logs import LOGGER, progress
-from megabase.settings.data import FoldScheme, FoldSettings
+from megabase.settings.data import FoldScheme, FoldSettings, HomologyPairs
 from megabase.spec import UNKNOWN_BASE
+from megabase.synteny import aligned_pairs, read_pairs
 
 QUANTITIES = ("bases", "gc", "genes")
 WEIGHTS = (1.0, 0.5, 0.5)  # what a relative deviation of each quantity costs
@@ -67,6 +68,7 @@ def assign_folds(
     )
     inputs = {store.name: hash_path(store.folder / "sequence.json") for store in stores}
     inputs |= {f"splits of {s.name}": hash_path(bed) for s, bed in zip(stores, splits, strict=False)}
+    inputs |= {f"homology {Path(p.path).name}": hash_path(p.path) for p in settings.homology_pairs}
     stamp = Stamp("intervals", config_hash or settings.hash(), inputs)
     write_table(intervals, Path(output) / "intervals.parquet", stamp)
     summary = _summary(dealt, intervals, settings) | found
@@ -174,13 +176,15 @@ def _deal_labels(
     """Add `fold`: the label itself, or where a label is divided (or new), what the deal gives."""
     folds: dict[int, str] = {}
     figures = []
+    genomes = {store.organism: store for store in stores}
+    aligned = [(pairs, read_pairs(pairs, genomes)) for pairs in settings.homology_pairs]
     divided = settings.divide if settings.source == "manifest" else {"": settings.names}
     indexed = stretches.with_row_index("row")
     for label, names in divided.items():
         part = indexed.filter(pl.col("label") == label)
         if part.is_empty():
             raise FileError(f"folds: no stretch of the splits has label {label!r} of folds.divide")
-        cluster = _homology(part, stores, settings)
+        cluster = _homology(part, stores, settings, aligned)
         loads = _loads(part, cluster)
         weights = np.tile(WEIGHTS, loads.shape[1] // len(WEIGHTS))
         dealt = deal(loads, len(names), weights=weights, seed=seed, time_limit=settings.time_limit)
@@ -193,8 +197,13 @@ def _deal_labels(
     return stretches.with_columns(column), {"dealt": figures}
 
 
-def _homology(part: pl.DataFrame, stores: Sequence[Genome], settings: FoldSettings) -> np.ndarray:
-    """Cluster number of each stretch."""
+def _homology(
+    part: pl.DataFrame,
+    stores: Sequence[Genome],
+    settings: FoldSettings,
+    aligned: Sequence[tuple[HomologyPairs, list]],
+) -> np.ndarray:
+    """Cluster number of each stretch: joined by shared k-mers, or by a table of aligned intervals."""
     genomes = {store.organism: store for store in stores}
     scale = sketch_scale((part["end"] - part["start"]).to_list())
     sketches = []
@@ -203,7 +212,9 @@ def _homology(part: pl.DataFrame, stores: Sequence[Genome], settings: FoldSettin
             codes = genomes[organism].codes(chrom, start, end)
             sketches.append(sketch(codes, settings.homology_kmer, scale))
             done.advance()
-    return clusters(part.height, similar_pairs(sketches, settings.homology_threshold))
+    threshold = settings.homology_threshold
+    told = [aligned_pairs(part.drop("row"), pairs, rows, threshold) for pairs, rows in aligned]
+    return clusters(part.height, np.concatenate([similar_pairs(sketches, threshold), *told]))
 
 
 def _loads(part: pl.DataFrame, cluster: np.ndarray) -> np.ndarray:

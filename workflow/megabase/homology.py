@@ -5,6 +5,11 @@ stretch is sketched by the k-mers whose hash falls below a bound (the same bound
 can be compared), canonical between strands. Two stretches that share more than a threshold of the smaller
 sketch are joined. K-mers found in more than MAX_COPIES stretches are interspersed repeats: they say nothing
 about a common origin of whole stretches and are passed over, though they count in a sketch's size.
+
+What it finds, measured on copies of 131,072 bp with substitutions at random (test_folds.py), with k = 15 and
+a threshold of 0.1: those that have diverged by 10% (21% of k-mers are left), none by 20% (3.5%) or 30%
+(0.5%). Shorter k-mers would find older copies and chance alike. For genomes as far apart as human and mouse,
+give a table of aligned intervals (`folds.homology_pairs`, `synteny`).
 """
 
 from __future__ import annotations

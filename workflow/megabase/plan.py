@@ -210,13 +210,17 @@ class Plan:
         rows = (row for name in self.settings.organisms for row in self.sheet.role(name, "splits"))
         return self.raw_files(rows)
 
+    def homology_tables(self, wildcards: Any) -> list[str]:
+        """Tables of aligned intervals whose stretches share a fold."""
+        return [pairs.path for pairs in self.settings.folds.homology_pairs]
+
     def split_options(self, wildcards: Any, input: Any) -> str:
         """`--splits BED` of every BED of published folds, quoted for the shell."""
         return " ".join(f"--splits {shlex.quote(str(path))}" for path in input.splits)
 
     def stores(self) -> list[str]:
         """Training stores in model index order."""
-        return [f"<results>/shards/{name}" for name in self.settings.organisms]
+        return [f"<results>/shards/{name}/store.json" for name in self.settings.organisms]
 
     def genomes(self) -> list[str]:
         """Sequence stores of the trained organisms, in model index order."""
@@ -283,7 +287,7 @@ class Plan:
     def variant_store(self, wildcards: Any) -> list[str]:
         """Training store with the observed tracks about a variant; none where its genome has no tracks."""
         genome = self._genome_of(wildcards)
-        return [f"<results>/shards/{genome}"] if genome in self.settings.organisms else []
+        return [f"<results>/shards/{genome}/store.json"] if genome in self.settings.organisms else []
 
     def variant_vcf(self, wildcards: Any) -> list[str]:
         """VCF of a variant set: a file of the release, a path, or the one that its benchmark makes."""
@@ -445,7 +449,7 @@ def genomes_folder(wildcards: Any, input: Any) -> str:
 
 def stores_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds the training store of every organism of a job."""
-    return str(Path(input.stores[0]).parent)
+    return str(Path(input.stores[0]).parents[1])
 
 
 def chunks_folder(wildcards: Any, input: Any) -> str:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import torch
 
-from megabase.batches import Batch, Plan, Windows, read_ahead
+from megabase.batches import Batch, PackedBatch, Plan, Windows
 from megabase.biases import start_biases
 from megabase.channels import Channels
 from megabase.examples import Source, pieces
 from megabase.files import FileError, Stamp, hash_json, hash_path, read_table, write_tsv
 from megabase.folds import held_out
 from megabase.genome import Genes, Genome, Interval
+from megabase.loading import read_ahead
 from megabase.logs import Waiting, progress
 from megabase.model import AlphaGenome, Sizes, save_model
 from megabase.optimise import batch_loss, check_schedule, make_optimizer, repeatable, train_step
@@ -73,7 +74,7 @@ def validation_rows(
 
 def train(
     model: AlphaGenome,
-    next_batch: Callable[[int], Batch],
+    next_batch: Callable[[int], Batch | PackedBatch],
     targets_of: TargetsOf,
     settings: TrainSettings,
     *,
@@ -312,8 +313,8 @@ def run(
     rolling = RollingCheckpoint(f"{output}.checkpoint", hash_json(info), ranks)
     if not layout.single:
         info["ranks"] = f"{ranks} (data x sequence)"
-    read = partial(windows.batch, layout=layout)
-    with repeatable(threads), read_ahead(read, settings.steps) as next_batch:
+    read = partial(windows.packed, layout=layout)
+    with repeatable(threads), read_ahead(read, settings.steps, settings.read_threads) as next_batch:
         rows = train(
             model, next_batch, targets_of, settings, seed=seed, what=output.name, rolling=rolling,
             validation=(lambda: held.in_order(settings.validate_windows, layout)) if held else None,
@@ -333,7 +334,9 @@ def _write(model: AlphaGenome, rows: list[Row], output: Path, info: dict[str, An
 
 def settings_of(settings: TrainSettings) -> dict[str, Any]:
     """Settings as told in `model.json`: what decides the result, not how many ranks or what memory."""
-    told = settings.model_dump(mode="json", exclude={"sequence_ranks", "recompute_bases", "compile"})
+    told = settings.model_dump(
+        mode="json", exclude={"sequence_ranks", "recompute_bases", "compile", "read_threads"}
+    )
     return {k: v for k, v in told.items() if (k, v) != ("spread", "none")}  # as before there was one
 
 

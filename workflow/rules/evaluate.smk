@@ -5,7 +5,7 @@ rule evaluate_tracks:
     input:
         model=plan.model_card,
         weights=plan.model_weights,
-        store="<results>/shards/{organism}",
+        store="<results>/shards/{organism}/store.json",
         genome="<results>/genome/{organism}/sequence.json",
         genes=plan.organism_genes,
         intervals="<results>/folds/intervals.parquet",
@@ -33,7 +33,7 @@ rule calibrate_spread:
     input:
         model="<results>/models/{model}/model.json",
         weights="<results>/models/{model}/model.safetensors",
-        store="<results>/shards/{organism}",
+        store="<results>/shards/{organism}/store.json",
         genome="<results>/genome/{organism}/sequence.json",
         intervals="<results>/folds/intervals.parquet",
     output:

@@ -6,6 +6,7 @@ rule assign_folds:
         genomes=plan.genomes(),
         genes=plan.training_genes(),
         splits=plan.split_files,
+        homology=plan.homology_tables,
     output:
         intervals="<results>/folds/intervals.parquet",
         folds="<results>/folds/folds.json",
@@ -33,11 +34,12 @@ rule write_shards:
         table="<results>/tracks/{organism}/tracks.parquet",
         genome="<results>/genome/{organism}/sequence.json",
     output:
-        store=directory("<results>/shards/{organism}"),
+        store="<results>/shards/{organism}/store.json",
     log:
         "<logs>/write_shards/{organism}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 2
     resources:
         mem="8GB",
         runtime="12h",
@@ -45,6 +47,7 @@ rule write_shards:
         folder=subpath(input.table, parent=True),
         manifest=plan.manifest_path,
         settings=section_json(settings.shards),
+        store=subpath(output.store, parent=True),
     shell:
         "megabase write-shards {params.folder:q} --manifest {params.manifest:q} --table {input.table:q} --genome {input.genome:q} "
-        "--settings {params.settings:q} -o {output.store:q} &> {log:q}"
+        "--settings {params.settings:q} --workers {threads} -o {params.store:q} &> {log:q}"

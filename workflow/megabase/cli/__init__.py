@@ -24,6 +24,11 @@ app = typer.Typer(
 for _part in (data.COMMANDS, models.COMMANDS, scores.COMMANDS, results.COMMANDS, commands.FOR_PEOPLE):
     for _command in _part:
         app.command()(_command)
+_of_shards = typer.Typer(help="Look into a training store.", no_args_is_help=True, add_completion=False)
+for _name, _command in commands.OF_SHARDS.items():
+    _of_shards.command(_name)(_command)
+_of_shards.callback()(lambda: None)  # a group, even of one command
+app.add_typer(_of_shards, name="shards")
 
 
 def main() -> None:

@@ -183,12 +183,14 @@ def write_shards(
     output: Output,
     manifest: TracksManifest = "",
     settings: Settings = "",
+    workers: Annotated[int, typer.Option(help="processes that encode; the bytes do not depend on it")] = 1,
 ) -> None:
-    """Write the training store of an organism."""
+    """Write the training store of an organism, or what of it has changed."""
     from megabase.shards import writer
 
     given = begin("write-shards", sections.ShardSettings, settings)
-    writer.write_shards(table, tracks_of(tracks, manifest), folder_of(genome), output, given)
+    folders = tracks_of(tracks, manifest)
+    writer.write_shards(table, folders, folder_of(genome), output, given, workers=workers)
 
 
 COMMANDS = (

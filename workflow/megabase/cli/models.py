@@ -58,7 +58,7 @@ def train_teacher(
     given = begin("train-teacher", sections.TrainSettings, settings, seed)
     names, sequences, genes = genomes_of(genomes, organisms)
     train.train_teacher(
-        stores, sequences, genes, intervals, output, scheme, seed, given,
+        [folder_of(path) for path in stores], sequences, genes, intervals, output, scheme, seed, given,
         sections.parse_settings(sections.ModelSettings, model),
         sections.parse_settings(sections.FoldSettings, folds), names, device=prepared_device(device),
     )  # fmt: skip
@@ -115,7 +115,8 @@ def fit_baseline(
     given = begin("fit-baseline", sections.EvaluationSettings, settings)
     names, sequences, _ = genomes_of(genomes, organisms)
     fold_settings = sections.parse_settings(sections.FoldSettings, folds)
-    baselines.fit_baseline(stores, sequences, intervals, output, given, fold_settings, names)
+    folders = [folder_of(path) for path in stores]
+    baselines.fit_baseline(folders, sequences, intervals, output, given, fold_settings, names)
 
 
 def evaluate_tracks(
@@ -136,7 +137,7 @@ def evaluate_tracks(
 
     given = begin("evaluate-tracks", sections.EvaluationSettings, settings, seed)
     evaluate.evaluate_tracks(
-        folder_of(model), store, folder_of(genome), optional(genes), intervals, output, given,
+        folder_of(model), folder_of(store), folder_of(genome), optional(genes), intervals, output, given,
         sections.parse_settings(sections.FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip
@@ -159,7 +160,7 @@ def calibrate_spread(
 
     given = begin("calibrate-spread", sections.UncertaintySettings, settings, seed)
     uncertainty.calibrate_spread(
-        folder_of(model), store, folder_of(genome), intervals, output, given,
+        folder_of(model), folder_of(store), folder_of(genome), intervals, output, given,
         sections.parse_settings(sections.FoldSettings, folds), organism,
         seed=seed, device=prepared_device(device),
     )  # fmt: skip

@@ -177,8 +177,9 @@ def explain_variant(
     from megabase.scoring import explain
 
     given = begin("explain-variant", sections.ReportSettings, settings)
+    shards = folder_of(Path(store)) if store else None
     explain.explain_variant(
-        scores, folder_of(model), folder_of(genome), optional(genes), optional(store), output,
+        scores, folder_of(model), folder_of(genome), optional(genes), shards, output,
         sections.parse_settings(sections.ScoringSettings, scoring), given, variant=variant or None,
         device=prepared_device(device),
     )  # fmt: skip

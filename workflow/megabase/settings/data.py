@@ -124,8 +124,33 @@ class FoldScheme(Section):
     test: list[str] = Field(description="folds of test windows")
 
 
+class HomologyPairs(Section):
+    """A table of homologous stretches of two organisms, of a whole-genome alignment."""
+
+    first: str = Field(description="organism of the first three columns")
+    second: str = Field(description="organism of the next three; may be the same")
+    path: str = Field(
+        description="BEDPE, plain or gzip: chrom, start, end of both, and optionally the strand (+ or -) of "
+        "the second against the first as column 7"
+    )
+
+
+# AlphaGenome preprint, Methods, variant benchmarks: chromosomes without `chr`, by split
+ZERO_SHOT = {
+    "valid": ["1", "2", "4", "5", "7", "8", "10", "11", "13", "14", "15", "17", "20", "22", "X"],
+    "test": ["3", "6", "9", "12", "16", "18", "19", "21"],
+}
+SUPERVISED = {
+    "train": ["1", "4", "7", "8", "10", "13", "15"],
+    "valid": ["2", "5", "11", "14", "17", "20", "22", "X"],
+    "test": ["3", "6", "9", "12", "16", "18", "19", "21"],
+}
+
+
 class FoldSettings(Section):
     """How windows are dealt to folds."""
+
+    SILENT = frozenset({"homology_pairs", "variant_splits"})
 
     source: Literal["balanced", "manifest"] = Field(
         "balanced", description="balanced: an integer program; manifest: the `splits` BED of the release"
@@ -139,6 +164,13 @@ class FoldSettings(Section):
     window: Window = Field(16_384, description="training and evaluation window (bp, a multiple of 2,048)")
     homology_kmer: Positive = Field(15, description="k of the k-mers that find homologous stretches")
     homology_threshold: Fraction = Field(0.1, description="shared k-mer fraction that joins two stretches")
+    homology_pairs: list[HomologyPairs] = Field(
+        [], description="tables of stretches that share a fold, beside those that k-mers find"
+    )
+    variant_splits: dict[str, dict[str, list[str]]] = Field(
+        {"zero_shot": ZERO_SHOT, "supervised": SUPERVISED},
+        description="splits of variants by chromosome: name, split, chromosomes",
+    )
     max_unknown: Fraction = Field(0.5, description="windows with a larger share of N are dropped")
     schemes: dict[str, FoldScheme] = Field(description="held-out folds by model scheme (fold0, fold1, all)")
     reserved: list[str] = Field([], description="folds that no model trains on, not even the all-folds ones")
@@ -150,6 +182,10 @@ class FoldSettings(Section):
             unknown = set(scheme.valid + scheme.test + self.reserved) - set(self.names)
             if unknown:
                 raise ValueError(f"scheme {name} uses folds {sorted(unknown)}, names are {self.names}")
+        for name, splits in self.variant_splits.items():
+            chroms = [chrom for part in splits.values() for chrom in part]
+            if twice := sorted({chrom for chrom in chroms if chroms.count(chrom) > 1}):
+                raise ValueError(f"variant_splits {name}: {twice} are in two splits")
         for label, parts in self.divide.items():
             if set(parts) - set(self.names):
                 raise ValueError(f"divide {label} makes folds {parts}, names are {self.names}")

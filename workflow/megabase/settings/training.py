@@ -20,7 +20,7 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """Optimisation of one model (paper values: AlphaGenome preprint, Methods, pre-training)."""
 
-    SILENT = frozenset({"window", "trunk_outputs"})
+    SILENT = frozenset({"window", "trunk_outputs", "read_threads"})
 
     steps: Positive = Field(15_000, description="optimizer steps")
     warmup_steps: int = Field(5_000, ge=0, description="steps of linear warm-up")
@@ -59,6 +59,7 @@ class TrainSettings(Section):
         description="activations of levels up to this many bases a position, and the heads, are computed "
         "again for the gradient instead of kept (memory for time); 0: none",
     )
+    read_threads: Positive = Field(1, description="threads that read batches ahead; changes no result")
     compile: bool = Field(
         False,
         description="attention by torch.compile: pays from windows of 131,072 bp; needs a C++ compiler",

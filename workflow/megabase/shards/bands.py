@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import zstandard
 
-from megabase.shards.runs import PACKED, pack, unpack
+from megabase.shards.encoding import PACKED, pack, unpack
 from megabase.spec import PAIR
 
 ROWS = 64  # bins of the source that are compressed together

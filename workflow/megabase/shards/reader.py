@@ -7,31 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import zstandard
 
 from megabase.files import FileError, read_json, read_table
 from megabase.shards.bands import ROWS, Band, decode_rows, rebin, square
-from megabase.shards.runs import ChunkFormat, Runs, cut_chunk, join_runs, missing_runs
+from megabase.shards.blocks import Blocks
+from megabase.shards.encoding import ChunkFormat
+from megabase.shards.runs import Runs, cut_chunk, join_runs, missing_runs
 from megabase.shards.sites import SpliceTables, Splicing
 from megabase.spec import PAIR, OutputType
 from megabase.tracks.table import base_name
-
-
-class _Blocks:
-    """A file of compressed blocks with its index, mapped into memory."""
-
-    def __init__(self, stem: Path, suffix: str) -> None:
-        path = stem.with_suffix(f".{suffix}")
-        self._index = np.load(stem.with_suffix(".index.npy"))
-        size = path.stat().st_size
-        wanted = int(self._index[-1].sum())
-        if size != wanted:
-            raise FileError(f"{path}: {size} bytes, wanted {wanted}; it is cut short, write the store again")
-        self._data = np.memmap(path, np.uint8, mode="r") if size else np.zeros(0, np.uint8)
-
-    def read(self, number: int) -> bytes:
-        """Bytes of one block."""
-        offset, size = (int(n) for n in self._index[number])
-        return self._data[offset : offset + size].tobytes()
 
 
 class ShardStore:
@@ -43,6 +28,8 @@ class ShardStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if self.folder.name == "store.json":
+            self.folder = self.folder.parent
         path = self.folder / "store.json"
         if not path.exists():
             raise FileError(f"{path}: not found; wanted a folder written by `megabase write-shards`")
@@ -51,13 +38,13 @@ class ShardStore:
         self.lengths: dict[str, int] = store["lengths"]
         self.tracks: pl.DataFrame = read_table(self.folder / "tracks.parquet", "tracks")
         self.has_splicing: bool = store["splicing"]
-        self._chunk: int = store["chunk"]
+        self.chunk: int = store["chunk"]
         self._forms = {
             OutputType(o): ChunkFormat(n, store["chunk"], store["dtype"]) for o, n in store["signal"].items()
         }
-        self._signal = {o: _Blocks(self.folder / str(o), "runs") for o in self._forms}
-        self._bands = [Band(b["bin_size"], b["width"], store["dtype"]) for b in store["contacts"]]
-        self._first_chunk = _first_blocks(self.lengths, self._chunk)
+        self._signal = {o: Blocks(self.folder / str(o), "runs") for o in self._forms}
+        self.bands = [Band(b["bin_size"], b["width"], store["dtype"]) for b in store["contacts"]]
+        self._first_chunk = _first_blocks(self.lengths, self.chunk)
 
     @classmethod
     def open(cls, folder: str | Path) -> ShardStore:
@@ -66,6 +53,19 @@ class ShardStore:
 
     def __reduce__(self) -> tuple[type[ShardStore], tuple[Path]]:
         return ShardStore, (self.folder,)
+
+    @property
+    def signal_outputs(self) -> list[OutputType]:
+        """Output types whose signal is stored as runs."""
+        return list(self._forms)
+
+    def form(self, output_type: OutputType) -> ChunkFormat:
+        """Format of the blocks of a track output type."""
+        return self._forms[output_type]
+
+    def blocks(self, output_type: OutputType) -> Blocks:
+        """Blocks of an output type: chunks of the genome in order, or rows of contact maps."""
+        return self._contact_blocks if output_type is OutputType.CONTACT_MAPS else self._signal[output_type]
 
     def channels(self, output_type: OutputType) -> pl.DataFrame:
         """Rows of the track table of one output type, in channel order."""
@@ -83,16 +83,27 @@ class ShardStore:
             raise ValueError(f"window {chrom}:{start}-{end} is empty")
         pieces = []
         low, high = max(start, 0), min(end, length)
-        if start < 0 or low >= high:
-            pieces.append(missing_runs(form.channels, 0))
-        for chunk in range(low // self._chunk, -(-high // self._chunk) if low < high else 0):
-            origin = chunk * self._chunk
-            data = self._signal[output_type].read(self._first_chunk[chrom] + chunk)
-            first, last = max(low - origin, 0), min(high - origin, self._chunk)
-            pieces.append(cut_chunk(data, form, first, last, origin - start))
-        if end > length > low:
-            pieces.append(missing_runs(form.channels, length - start))
+        if low >= high:
+            return missing_runs(form.channels, end - start)
+        if start < low:
+            pieces.append(missing_runs(form.channels, low - start))
+        for chunk in range(low // self.chunk, -(-high // self.chunk)):
+            origin = chunk * self.chunk
+            first, last = max(low - origin, 0), min(high - origin, self.chunk)
+            pieces.append(self._cut(output_type, self._first_chunk[chrom] + chunk, first, last))
+        if end > high:
+            pieces.append(missing_runs(form.channels, end - high))
         return join_runs(pieces)
+
+    def _cut(self, output_type: OutputType, number: int, first: int, last: int) -> Runs:
+        """Runs of bases first..last of a block; FileError if it is damaged."""
+        blocks = self._signal[output_type]
+        try:
+            return cut_chunk(blocks.read(number), self._forms[output_type], first, last)
+        except ValueError as error:
+            raise FileError(
+                f"{blocks.path}: block {number} is damaged: {error}; write the store again"
+            ) from error
 
     def contacts(self, chrom: str, start: int, length: int) -> np.ndarray:
         """log(observed / expected) float32 [Q, Q, P] of the 2,048-bp bins of a window; NaN = missing.
@@ -103,9 +114,9 @@ class ShardStore:
         if length <= 0 or length % PAIR:
             raise ValueError(f"window of {length} bases; contact maps want a multiple of {PAIR}")
         bins, end = length // PAIR, self._length(chrom)
-        maps = np.full((bins, bins, len(self._bands)), np.nan, np.float32)
+        maps = np.full((bins, bins, len(self.bands)), np.nan, np.float32)
         if start < end and start + length > 0:
-            for channel, band in enumerate(self._bands):
+            for channel, band in enumerate(self.bands):
                 low = max(start, 0) // band.bin_size
                 high = -(-min(start + length, end) // band.bin_size)
                 values = square(self._band_rows(channel, chrom, low, high))
@@ -128,14 +139,14 @@ class ShardStore:
         return length if self.has_splicing else 0
 
     @cached_property
-    def _contact_blocks(self) -> _Blocks:
-        return _Blocks(self.folder / str(OutputType.CONTACT_MAPS), "bands")
+    def _contact_blocks(self) -> Blocks:
+        return Blocks(self.folder / str(OutputType.CONTACT_MAPS), "bands")
 
     @cached_property
     def _first_band_block(self) -> list[dict[str, int]]:
         """By channel, the number of each chromosome's first block."""
         offset, first = 0, []
-        for band in self._bands:
+        for band in self.bands:
             here = _first_blocks(self.lengths, ROWS * band.bin_size)
             first.append({chrom: number + offset for chrom, number in here.items()})
             offset += sum(-(-length // (ROWS * band.bin_size)) for length in self.lengths.values())
@@ -143,13 +154,19 @@ class ShardStore:
 
     def _band_rows(self, channel: int, chrom: str, low: int, high: int) -> np.ndarray:
         """float32 [high - low, width] of bins low..high of a chromosome."""
-        band = self._bands[channel]
+        band = self.bands[channel]
         n_bins = -(-self.lengths[chrom] // band.bin_size)
         parts = []
         for block in range(low // ROWS, -(-high // ROWS)):
             rows = min((block + 1) * ROWS, n_bins) - block * ROWS
             data = self._contact_blocks.read(self._first_band_block[channel][chrom] + block)
-            parts.append(decode_rows(data, band, rows))
+            try:
+                parts.append(decode_rows(data, band, rows))
+            except (ValueError, zstandard.ZstdError) as error:
+                raise FileError(
+                    f"{self._contact_blocks.path}: block {self._first_band_block[channel][chrom] + block} is "
+                    f"damaged: {error}; write the store again"
+                ) from error
         first = low // ROWS * ROWS
         return np.concatenate(parts)[low - first : high - first]
 
