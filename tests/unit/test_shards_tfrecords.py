@@ -161,6 +161,21 @@ def test_every_base_of_the_windows_is_in_the_store(world: tuple[Path, Genome], d
     assert np.isnan(densify(store.runs("chip_tf", "chr2", 0, 5_003), 5_003).numpy()).all()
 
 
+def test_chip_bins_at_another_offset_add_what_is_new(world: tuple[Path, Genome]) -> None:
+    """Published windows begin 49,173 bp apart: their bins of 128 bases do not coincide."""
+    folder, genome = world
+    starts = (1_024 - 256, 1_024 - 256 + 621)
+    records = [record(genome, "chip_tf", "chr2", start) for start in starts]
+    write_records(_file(folder, "chip_tf", "VALID", "chr2"), records)
+    found = densify(_import(folder).runs("chip_tf", "chr2", 0, 5_003), 5_003).numpy()
+    first, second = (start + 256 for start in starts)
+    truth = signal("chip_tf", "chr2")
+    np.testing.assert_array_equal(found[first : first + SIGNAL], truth[first : first + SIGNAL])
+    assert np.isnan(found[:first]).all() and np.isnan(found[second + SIGNAL :]).all()
+    wanted = truth[second : second + SIGNAL].reshape(-1, 128, 3).mean(1)[-4:]
+    np.testing.assert_allclose(found[second + SIGNAL - 512 : second + SIGNAL : 128], wanted, rtol=1e-6)
+
+
 def test_a_second_import_keeps_what_it_finds(world: tuple[Path, Genome]) -> None:
     folder, genome = world
     _import(folder)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -86,7 +86,15 @@ def _encode(stretch: Stretch) -> list[bytes]:
 
 
 def encode_all(encoder: SignalEncoder, todo: Iterator[Stretch], workers: int = 1) -> Iterator[list[bytes]]:
-    """Blocks of every stretch, in order; at most two stretches a worker are under way."""
+    """Blocks of every stretch, in order; at most two stretches a worker are under way.
+
+    Work of no more stretches than workers is done here: processes would take longer to start.
+    """
+    first = list(islice(todo, workers + 1))
+    if len(first) <= workers:
+        yield from map(encoder.blocks, first)
+        return
+    todo = chain(first, todo)
     if workers <= 1:
         yield from map(encoder.blocks, todo)
         return
