@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyBigWig
 import pytest
 import zstandard
 from track_stand_ins import make_genome, random_signal, row, write_bigwig
@@ -26,7 +25,6 @@ from megabase.shards.blocks import Blocks, BlockWriter
 from megabase.shards.encoding import ChunkFormat, cut_runs, decode_chunk, encode_chunk, runs_of_intervals
 from megabase.shards.signal import stretches
 from megabase.tracks import list_tracks, normalize_track
-from megabase.tracks.intervals import BigWigIntervals
 
 SETTINGS = ShardSettings(chunk=1_024)
 LENGTHS = {"chr1": 9_000, "chr2": 5_003}
@@ -185,57 +183,6 @@ def test_stretches_cover_the_genome_once_from_any_chunk() -> None:
         assert found == chunks[done:]
     wide = ChunkFormat(1 << 20, 1_000, "float32")
     assert {high - low for _, low, high in stretches({"a": 9_000}, wide)} == {1_000}
-
-
-@pytest.mark.parametrize("kind", ["bedgraph", "variable", "fixed"])
-def test_intervals_equal_those_of_pybigwig(tmp_path: Path, kind: str) -> None:
-    """All three kinds of blocks, over several blocks, levels of the index and chromosomes."""
-    draws = generator(0, "intervals", kind)
-    lengths = {f"c{k}": 400_000 for k in range(3)} | {"empty": 10}
-    path = tmp_path / "x.bw"
-    file = pyBigWig.open(str(path), "w")
-    file.addHeader(list(lengths.items()))
-    for chrom in list(lengths)[:3]:
-        edges = np.sort(draws.choice(400_000, 90_000, replace=False))
-        values = draws.standard_normal(45_000)
-        if kind == "bedgraph":
-            file.addEntries([chrom] * 45_000, edges[::2], ends=edges[1::2], values=values)
-        elif kind == "variable":
-            file.addEntries(chrom, np.arange(45_000) * 7 + 3, values=values, span=5)
-        else:
-            file.addEntries(chrom, 11, values=values, span=4, step=6)
-    file.close()
-    ours = BigWigIntervals(path)
-    assert ours.lengths == lengths
-    with pyBigWig.open(str(path)) as file:
-        spans = [
-            ("c0", 0, 400_000),
-            ("c1", 12_345, 12_346),
-            ("c2", 390_000, 400_000),
-            ("c1", 70_000, 200_123),
-        ]
-        for chrom, start, end in spans:
-            dense = np.full(end - start, np.nan, np.float32)
-            for low, high, value in zip(*ours.read(chrom, start, end), strict=True):
-                dense[low - start : high - start] = value
-            np.testing.assert_array_equal(dense, file.values(chrom, start, end, numpy=True))
-    assert len(ours.read("empty", 0, 10)[0]) == 0 and len(ours.read("nowhere", 0, 10)[0]) == 0
-
-
-def test_bad_bigwigs_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "no.bw").write_bytes(b"x" * 100)
-    with pytest.raises(FileError, match=r"no\.bw: is no bigWig"):
-        BigWigIntervals(tmp_path / "no.bw")
-    with pytest.raises(FileError, match="cannot be opened"):
-        BigWigIntervals(tmp_path / "absent.bw")
-    path = write_bigwig(tmp_path / "x.bw", random_signal("bad"))
-    whole = BigWigIntervals(path)
-    data = bytearray(path.read_bytes())
-    middle = int.from_bytes(data[16:24], "little") + 40
-    data[middle : middle + 400] = bytes(400)
-    path.write_bytes(bytes(data))
-    with pytest.raises(FileError, match=r"x\.bw: damaged around chr1:0-9000"):
-        whole.read("chr1", 0, 9_000)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

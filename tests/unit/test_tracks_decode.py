@@ -46,6 +46,11 @@ def test_intervals_are_those_of_pybigwig(tmp_path: Path, kind: str) -> None:
                     starts, ends, values = ours.intervals(chrom, start, end)
                     found = list(zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True))
                     assert found == list(theirs.intervals(chrom, start, end) or ())
+                    dense = np.full(end - start, np.nan, np.float32)
+                    for low, high, value in zip(*ours.within(chrom, start, end), strict=True):
+                        dense[low - start : high - start] = value
+                    np.testing.assert_array_equal(dense, theirs.values(chrom, start, end, numpy=True))
+    assert len(ours.within("nowhere", 0, 10)[0]) == 0
 
 
 def test_many_chromosomes(tmp_path: Path) -> None:
@@ -70,6 +75,19 @@ def test_damage_is_told_and_never_read_as_zero(tmp_path: Path) -> None:
     path.write_bytes((0x8789F2EB).to_bytes(4, "little") + whole[4:])
     with pytest.raises(FileError, match="is a bigBed file, wanted a bigWig"):
         BigWigFile(path)
+
+
+def test_damage_inside_is_told(tmp_path: Path) -> None:
+    path = write_bigwig(tmp_path / "x.bw", random_signal("bad"))
+    whole = BigWigFile(path, "normalize the track again")
+    data = bytearray(path.read_bytes())
+    middle = int.from_bytes(data[16:24], "little") + 40
+    data[middle : middle + 400] = bytes(400)
+    path.write_bytes(bytes(data))
+    with pytest.raises(FileError, match=r"x\.bw: damaged at chr1:0-9000 .*normalize the track again"):
+        whole.within("chr1", 0, 9_000)
+    with pytest.raises(FileError, match=r"absent\.bw: cannot be opened"):
+        BigWigFile(tmp_path / "absent.bw")
 
 
 def test_no_interval_at_all(tmp_path: Path) -> None:

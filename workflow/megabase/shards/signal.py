@@ -17,7 +17,7 @@ import zstandard
 
 from megabase.files import FileError
 from megabase.shards.encoding import ChunkFormat, cut_runs, encode_chunk, runs_of_intervals
-from megabase.tracks.intervals import BigWigIntervals
+from megabase.tracks.decode import BigWigFile
 
 STRETCH = 1 << 28  # bases x channels that a process reads at a time, which bounds its memory
 MOST_CHUNKS = 16  # chunks of a stretch, however few the channels are
@@ -29,7 +29,7 @@ Stretch = tuple[str, int, int]
 class SignalEncoder:
     """Encodes stretches of the genome for all channels of one output type. May be pickled."""
 
-    tracks: Sequence[BigWigIntervals]
+    tracks: Sequence[BigWigFile]
     form: ChunkFormat
     level: int
 
@@ -38,9 +38,9 @@ class SignalEncoder:
         cls, paths: Sequence[Path], lengths: Mapping[str, int], form: ChunkFormat, level: int
     ) -> SignalEncoder:
         """FileError if a bigWig cannot be used or is of another genome."""
-        tracks = [BigWigIntervals(path) for path in paths]
+        tracks = [BigWigFile(path, "normalize the track again") for path in paths]
         for track in tracks:
-            if track.lengths != lengths:
+            if track.chroms != lengths:
                 raise FileError(
                     f"{track.path}: chromosomes differ from the genome's; normalize the track again"
                 )
@@ -50,7 +50,7 @@ class SignalEncoder:
         """Compressed chunks of bases start..end of a chromosome; start is a chunk's."""
         chrom, start, end = stretch
         runs = [
-            runs_of_intervals(*track.read(chrom, start, end), (start, end), self.form.dtype)
+            runs_of_intervals(*track.within(chrom, start, end), (start, end), self.form.dtype)
             for track in self.tracks
         ]
         compressor = zstandard.ZstdCompressor(level=self.level, write_checksum=True)

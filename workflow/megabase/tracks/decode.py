@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,14 +28,18 @@ _ITEMS = {
     VARIABLE_STEP: np.dtype([("start", "<u4"), ("value", "<f4")]),
     FIXED_STEP: np.dtype([("value", "<f4")]),
 }
+_GAP = 1 << 16  # bytes between two blocks that are read rather than sought over
 Intervals = tuple[np.ndarray, np.ndarray, np.ndarray]  # starts, ends int64 [n], values float32 [n]
 
 
 class BigWigFile:
-    """Chromosomes and intervals of a bigWig; FileError if it is none, or where it is damaged."""
+    """Chromosomes and intervals of a bigWig; FileError if it is none, or where it is damaged.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    advice: what an error tells its reader to do. An object may be pickled.
+    """
+
+    def __init__(self, path: str | Path, advice: str = "fetch it again") -> None:
+        self.path, self.advice = Path(path), advice
         self.chroms: dict[str, int] = {}  # name in the file: its length in bases
         self._numbers: dict[str, int] = {}
         try:
@@ -47,7 +51,7 @@ class BigWigFile:
             raise self._broken("cannot be opened as bigWig", error) from error
 
     def _broken(self, what: str, error: object) -> FileError:
-        return FileError(f"{self.path}: {what} ({error}); fetch it again")
+        return FileError(f"{self.path}: {what} ({error}); {self.advice}")
 
     def _read_header(self, file: BinaryIO) -> None:
         magic, _, _, names_at, _, self._index_at, _, _, _, _, unpacked, _ = _HEADER.unpack(file.read(64))
@@ -84,9 +88,8 @@ class BigWigFile:
         found: list[Intervals] = []
         try:
             with self.path.open("rb") as file:
-                for at, size in self._blocks(file, self._index_at + 48, number, start, end):
-                    file.seek(at)
-                    data = file.read(size)
+                places = list(self._blocks(file, self._index_at + 48, number, start, end))
+                for data in _read_together(file, places):
                     found.append(_decode(zlib.decompress(data) if self._packed else data, number))
         except (OSError, struct.error, ValueError, zlib.error) as error:
             raise self._broken(f"damaged at {name}:{start}-{end}", error) from error
@@ -96,6 +99,13 @@ class BigWigFile:
         )
         inside = (starts < end) & (ends > start)
         return (starts, ends, values) if inside.all() else (starts[inside], ends[inside], values[inside])
+
+    def within(self, name: str, start: int, end: int) -> Intervals:
+        """`intervals` cut to bases start..end; none for a chromosome that the file does not list."""
+        if name not in self._numbers:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+        starts, ends, values = self.intervals(name, start, end)
+        return np.maximum(starts, start), np.minimum(ends, end), values
 
     def _blocks(
         self, file: BinaryIO, at: int, number: int, start: int, end: int
@@ -116,6 +126,23 @@ class BigWigFile:
                 yield int(item["at"]), int(item["size"])
             else:
                 yield from self._blocks(file, int(item["at"]), number, start, end)
+
+
+def _read_together(file: BinaryIO, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Bytes of every place `(offset, size)`; those that lie side by side are read at once."""
+    first = 0
+    for last, (at, size) in enumerate(places):
+        following = places[last + 1][0] if last + 1 < len(places) else -1
+        if at + size <= following <= at + size + _GAP:
+            continue
+        origin = places[first][0]
+        file.seek(origin)
+        data = file.read(at + size - origin)
+        if len(data) < at + size - origin:
+            raise ValueError(f"ends at byte {origin + len(data)}")
+        for offset, length in places[first : last + 1]:
+            yield data[offset - origin : offset - origin + length]
+        first = last + 1
 
 
 def _decode(data: bytes, number: int) -> Intervals:
