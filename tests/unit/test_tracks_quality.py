@@ -228,6 +228,9 @@ def test_splicing_figures(tmp_path: Path, genome: Path) -> None:
     np.testing.assert_allclose(junctions[0]["replicate_correlation"], expected, atol=1e-6)
     usage = table.filter(pl.col("output_type") == "splice_site_usage").to_dicts()
     assert [r["covered"] for r in usage] == [1, 1]
+    asked = QualitySettings(exclude=True, min_covered=1, min_measured=1e9)
+    table = check_tracks([tmp_path / "s"], "human", tmp_path / "quality.tsv", asked)
+    assert set(table["verdict"]) == {"flag", "pass"}, "tables of splicing are read as a whole"
 
 
 def test_tracks_of_an_earlier_version_are_unknown(tmp_path: Path, genome: Path) -> None:

@@ -28,7 +28,7 @@ from megabase.files import (
 )
 from megabase.logs import LOGGER
 from megabase.settings.data import QualitySettings, TrackSettings
-from megabase.spec import QUALITY_COLUMNS, OutputType
+from megabase.spec import QUALITY_COLUMNS, SPLICE_OUTPUTS, OutputType
 from megabase.tracks.table import base_name, group_name, track_json
 
 DIGITS = 8  # significant digits that are kept of a figure
@@ -196,10 +196,13 @@ def robust_scores(values: np.ndarray) -> np.ndarray:
 
 
 def _exclude(rows: Sequence[dict[str, Any]]) -> None:
-    """Turn `flag` into `excluded`, for the strand partner of such a track as well."""
+    """Turn `flag` into `excluded`, for the strand partner of such a track as well.
+
+    Not of splicing: its tables are made and read together, so a biosample goes by leaving its files out.
+    """
     pairs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["verdict"] != "failed":
+        if row["verdict"] != "failed" and row["output_type"] not in SPLICE_OUTPUTS:
             pairs.setdefault((row["output_type"], base_name(row), row["assay"]), []).append(row)
     for pair in pairs.values():
         if reasons := [row["reason"] for row in pair if row["verdict"] == "flag"]:
