@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import shlex
 import statistics
 import sys
@@ -32,7 +31,7 @@ import torch
 import zarr
 import zstandard
 
-from megabase.memory import keep_large_blocks
+from megabase.memory import give_back_holes, keep_large_blocks
 from megabase.shards.blocks import Blocks, BlockWriter
 from megabase.shards.encoding import ChunkFormat, cut_runs, encode_chunk, pack
 from megabase.shards.runs import Runs, cut_chunk, densify, join_runs
@@ -230,8 +229,13 @@ def feed(args: argparse.Namespace, folder: Path) -> None:
         stores[kind] = Blocks(folder / f"wide-{kind}", "runs"), form
     starts = rng.integers(0, length - WINDOW + 1, 4 * args.windows)
 
+    give_back_holes(above=0)  # of making the tracks
+    before, peaks = resident(), []
+
     def read(start: int) -> int:
-        return sum(window_runs(*s, int(start), int(start) + WINDOW).nbytes for s in stores.values())
+        found = [window_runs(*s, int(start), int(start) + WINDOW) for s in stores.values()]
+        peaks.append(resident())
+        return sum(runs.nbytes for runs in found)
 
     began = time.perf_counter()
     read(starts[0])
@@ -247,8 +251,14 @@ def feed(args: argparse.Namespace, folder: Path) -> None:
         f"{each:.2f}", f"<= {args.step}")  # fmt: skip
     row("compact window that travels to the device", f"{statistics.mean(sizes) / 1e6:.0f} MB (dense float32: "
         f"{dense / 1e6:,.0f} MB)")  # fmt: skip
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    row("peak resident memory of this process", f"{peak:.1f} GB")
+    half = len(peaks) // 2
+    row("resident memory that reading adds, first and second half of the windows",
+        f"{max(peaks[:half]) - before:.1f} and {max(peaks[half:]) - before:.1f} GB", "bounded")  # fmt: skip
+
+
+def resident() -> float:
+    """GB of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 if __name__ == "__main__":

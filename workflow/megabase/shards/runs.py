@@ -65,13 +65,14 @@ def cut_chunk(data: bytes, form: ChunkFormat, first: int, last: int) -> Runs:
     """Runs of bases first..last (half-open, within the chunk's own length) of a block."""
     counts, lengths, bits = decode_chunk(data, form)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    ends = np.cumsum(lengths, dtype=np.int64)
-    size = int(ends[-1]) // form.channels if form.channels else 0
-    base = np.arange(form.channels, dtype=np.int64) * size
-    if (ends[offsets[1:] - 1] != base + size).any():
+    sizes = np.add.reduceat(lengths, offsets[:-1])
+    if (counts == 0).any() or (sizes != sizes[0]).any():
         raise ValueError("its channels differ in length")
+    size = int(sizes[0])
     if (first, last) == (0, size):
         return Runs(offsets, lengths, unpack(bits, form.dtype))
+    ends = np.cumsum(lengths, dtype=np.int64)
+    base = np.arange(form.channels, dtype=np.int64) * size
     low = np.searchsorted(ends, base + first, side="right")
     high = np.searchsorted(ends, base + last, side="left") + 1
     kept = _gather(low, high)
