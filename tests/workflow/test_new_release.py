@@ -15,7 +15,7 @@ from megabase.sources.changes import compare
 from megabase.sources.manifest import read_manifest, write_manifest
 
 LENGTH = 65_536
-STORES = "results/shards/red results/shards/blue"
+STORES = "results/shards/red/store.json results/shards/blue/store.json"
 Row = dict[str, object]
 
 
@@ -117,7 +117,7 @@ def test_only_what_changed_is_done_again(shell, checkout: Path, portal: Path, ro
         "fetch_source results/raw/encode/red_chip_again.bigWig",
         "list_tracks results/tracks/red/tracks.parquet",
         "normalize_track results/tracks/red/chip_histone/UBERON-0002107.Histone-ChIP-seq.H3K27ac/track.json",
-        "write_shards results/shards/red",
+        "write_shards results/shards/red/store.json",
     ]
     assert planned(shell) == wanted
 
@@ -134,13 +134,15 @@ def test_only_what_changed_is_done_again(shell, checkout: Path, portal: Path, ro
     assert changes.resharded == {"red": ["chip_histone"]}
 
     kept = [*checkout.glob("results/tracks/*/rna_seq/*/*"), *checkout.glob("results/shards/blue/**/*"),
+            *checkout.glob("results/shards/red/rna_seq*"),
             *checkout.glob("results/raw/encode/*_rna.bigWig")]  # fmt: skip
     before = {path: path.stat().st_mtime_ns for path in kept}
-    store = {path: path.stat().st_mtime_ns for path in checkout.glob("results/shards/red/*")}
+    made = [checkout / f"results/shards/red/{name}" for name in ("store.json", "chip_histone.runs")]
+    store = {path: path.stat().st_mtime_ns for path in made}
     result = shell(f"snakemake {STORES} --cores 2 --configfile config/two.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     assert before and {path: path.stat().st_mtime_ns for path in kept} == before
-    assert {path: path.stat().st_mtime_ns for path in checkout.glob("results/shards/red/*")} != store
+    assert all(path.stat().st_mtime_ns != store[path] for path in made)
     assert planned(shell) == []
 
     # A row that says something else of the same bytes: nothing is fetched, its track is made anew.
@@ -148,13 +150,13 @@ def test_only_what_changed_is_done_again(shell, checkout: Path, portal: Path, ro
     assert planned(shell) == [
         "list_tracks results/tracks/blue/tracks.parquet",
         "normalize_track results/tracks/blue/rna_seq/UBERON-0002107.total-RNA-seq/track.json",
-        "write_shards results/shards/blue",
+        "write_shards results/shards/blue/store.json",
     ]
 
     # A track that falls away is taken out of the table and the store; the others stay as they are.
     configure(checkout, "fourth", [one for one in second if one["accession"] != "red_rna"])
     assert planned(shell) == [
-        "list_tracks results/tracks/red/tracks.parquet", "write_shards results/shards/red",
+        "list_tracks results/tracks/red/tracks.parquet", "write_shards results/shards/red/store.json",
     ]  # fmt: skip
 
     # Other bytes under the same accession: as the manifest states them, and as they are.
