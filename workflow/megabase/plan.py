@@ -101,9 +101,8 @@ class Plan:
         """The file on this machine that a manifest row copies, if it is one."""
         return self.sheet.local(_file(wildcards))
 
-    @property
-    def source_settings(self) -> str:
-        """How files are fetched: in the command line, but no parameter: a change fetches nothing anew."""
+    def source_settings(self, wildcards: Any, output: Any) -> str:
+        """How files are fetched; it asks for `output`, so that a change fetches nothing anew (see below)."""
         return section_json(self.settings.sources)
 
     def source_options(self, wildcards: Any) -> str:
