@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "folds": {"names": ["a"], "schemes": {"all": {"valid": [], "test": []}}},
     "teachers": {"folds": []},
 }
-ASKED = "--cores 1 --configfile mine.yaml results/raw/lab/GENOME1.fa"
+ASKED = "results/raw/lab/GENOME1.fa --cores 1 --configfile mine.yaml"
 
 
 @pytest.fixture
