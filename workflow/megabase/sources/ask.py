@@ -86,6 +86,8 @@ class Asker:
             full = httpx.URL(url, params=[*httpx.URL(url).params.multi_items(), *pairs] if pairs else None)
         except httpx.InvalidURL as error:
             raise FileError(f"{blanked(url)}: {error}; correct the address of the portal") from None
+        if full.scheme not in ("http", "https") or not full.host:
+            raise FileError(f"{blanked(url)}: is no http(s) address; correct the address of the portal")
         if (kept := self._kept(str(full))) is not None:
             self.taken += 1
             return kept
