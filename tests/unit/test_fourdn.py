@@ -143,7 +143,7 @@ def test_discovery_keeps_large_released_maps() -> None:
     rows = fourdn.large_maps(Portal(files))
     assert [row["accession"] for row in rows] == ["4DNFIAAAAAA2", "4DNFIEDGE000", "4DNFIAAAAAA1"]
     assert rows[0]["assay"] == "in situ Hi-C 4DNFIAAAAAA2" and rows[0]["experiment"] == "4DNES1"
-    small = fourdn.large_maps(Portal(files), assemblies=["GRCh38"], min_size=0)
+    small = fourdn.large_maps(Portal(files), assemblies={"human": "GRCh38"}, min_size=0)
     assert "4DNFISMALL00" in [row["accession"] for row in small] and len(small) == 3
     assert fourdn.large_maps(Portal([])) == []
 
