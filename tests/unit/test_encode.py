@@ -362,3 +362,18 @@ def test_tables_of_ones_own_change_the_rules(tmp_path: Path, root: Path) -> None
         handle.write("NOT_COMPLIANT\tinsufficient read depth\trefuse\tof our own\n")
     found = listed(objects, "total RNA-seq", audit_rules=str(mine))
     assert found.rows == [] and why(found)["ENCFF001P"] == "audit"
+
+
+def test_organisms_and_their_species_are_settings(root: Path, tmp_path: Path) -> None:
+    text = (root / "resources/assay_rules.tsv").read_text()
+    (tmp_path / "rules.tsv").write_text(text.replace("\thuman|mouse\t", "\tzebrafish\t"))
+    sample = {"organism": {"scientific_name": "Danio rerio"}}
+    objects = whole(
+        [experiment(assembly=["GRCz11"], sample=sample)], stranded("01", assembly="GRCz11"), assembly="GRCz11"
+    )
+    given = {"assemblies": {"zebrafish": "GRCz11"}, "assay_rules": str(tmp_path / "rules.tsv")}
+    found = listed(objects, "total RNA-seq", species={"zebrafish": "Danio rerio"}, **given)
+    assert {(row["organism"], row["assembly"]) for row in found.rows} == {("zebrafish", "GRCz11")}
+    assert len(found.rows) == 2
+    with pytest.raises(FileError, match="'zebrafish' is not of human, mouse; name it in `species`"):
+        listed(objects, "total RNA-seq", **given)

@@ -14,6 +14,7 @@ import pytest
 
 from megabase.files import FileError
 from megabase.predictors.metadata import read_metadata
+from megabase.settings.listing import ListingSettings
 from megabase.sources import fourdn
 from megabase.sources.ask import Answer
 from megabase.sources.groups import track_groups
@@ -143,7 +144,7 @@ def test_discovery_keeps_large_released_maps() -> None:
     rows = fourdn.large_maps(Portal(files))
     assert [row["accession"] for row in rows] == ["4DNFIAAAAAA2", "4DNFIEDGE000", "4DNFIAAAAAA1"]
     assert rows[0]["assay"] == "in situ Hi-C 4DNFIAAAAAA2" and rows[0]["experiment"] == "4DNES1"
-    small = fourdn.large_maps(Portal(files), assemblies=["GRCh38"], min_size=0)
+    small = fourdn.large_maps(Portal(files), assemblies={"human": "GRCh38"}, min_size=0)
     assert "4DNFISMALL00" in [row["accession"] for row in small] and len(small) == 3
     assert fourdn.large_maps(Portal([])) == []
 
@@ -206,3 +207,19 @@ def test_the_portal_is_listed_by_name() -> None:
     portal.url = "http://here/search/"
     mouse = list_portal("4dn-all", portal, Release("r", organisms=("mouse",), base_url="http://here/"))
     assert len(mouse.rows) == 8
+
+
+def test_organisms_assemblies_and_maps_are_settings(tmp_path: Path) -> None:
+    cells = ("zebrafish", "0", "4DNFIZZZZZZ1", "embryo", "ZFS:0000001", "in situ Hi-C")
+    (tmp_path / "maps.tsv").write_text("\t".join(fourdn.PRESET) + "\n" + "\t".join(cells) + "\n")
+    settings = ListingSettings(
+        map_assemblies={"zebrafish": "GRCz11"}, contact_maps=str(tmp_path / "maps.tsv")
+    )
+    portal = Portal([file("4DNFIZZZZZZ1", genome_assembly="GRCz11"), file("4DNFIAAAAAA2")])
+    for name in ("4dn", "4dn-all"):
+        (row,) = list_portal(name, portal, Release("r", settings=settings)).rows
+        assert (row["accession"], row["organism"], row["assembly"]) == (
+            "4DNFIZZZZZZ1", "zebrafish", "GRCz11"
+        )  # fmt: skip
+    with pytest.raises(FileError, match="is of assembly GRCz11; known: GRCh38, GRCm38"):
+        fourdn.row_of(portal.files[0], UTC, lambda url: True)

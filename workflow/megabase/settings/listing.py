@@ -21,6 +21,17 @@ class ListingSettings(Section):
     )
     assemblies: dict[str, str] = Field(
         {"human": "GRCh38", "mouse": "mm10"},
-        description="organism: assembly of its files, as portals write it",
+        description="organism: assembly of its files, as ENCODE writes it",
+    )
+    species: dict[str, str] = Field(
+        {"human": "Homo sapiens", "mouse": "Mus musculus"},
+        description="organism: scientific name of its samples, as ENCODE writes it",
+    )
+    map_assemblies: dict[str, str] = Field(
+        {"human": "GRCh38", "mouse": "GRCm38"},
+        description="organism: assembly of its contact maps, as 4DN writes it",
+    )
+    contact_maps: str = Field(
+        "resources/contact_maps.tsv", description="table of the contact maps that the portal `4dn` lists"
     )
     batch: Positive = Field(50, le=50, description="objects that are asked for in one request")

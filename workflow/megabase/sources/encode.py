@@ -35,7 +35,6 @@ PORTAL = "encode"
 BASE_URL = "https://www.encodeproject.org"
 PER_SECOND = 10  # requests that ENCODE allows (help/rest-api)
 LICENCE = "ENCODE data use policy: unrestricted; cite the consortium, the lab and the accessions"
-SPECIES = {"human": "Homo sapiens", "mouse": "Mus musculus"}
 # Peaks and reads tell FRiP, read length and endedness of the files that are used.
 EVIDENCE = (
     "reads", "alignments", "peaks", "IDR thresholded peaks", "pseudoreplicated peaks", "replicated peaks",
@@ -55,8 +54,8 @@ class _Used:
 def list_encode(ask: Asker, release: Release) -> Listing:
     """Rows and refusals of ENCODE for the organisms and assays of a release, by the tables of its settings.
 
-    FileError for an organism without an assembly, a table of rules that cannot be used, and an answer that
-    is incomplete after it was asked again.
+    FileError for an organism without a scientific name, a table of rules that cannot be used, and an answer
+    that is incomplete after it was asked again.
     """
     settings = release.settings
     rules = read_rules(settings.assay_rules, settings.audit_rules, settings.priority_rules)
@@ -78,8 +77,10 @@ def _list_assay(
     listing: Listing,
 ) -> None:
     """Add an assay of one organism to a listing."""
-    if organism not in SPECIES:
-        raise FileError(f"settings: assemblies: {organism!r} is not of {', '.join(SPECIES)}")
+    species = release.settings.species.get(organism)
+    if species is None:
+        known = ", ".join(release.settings.species)
+        raise FileError(f"settings: assemblies: {organism!r} is not of {known}; name it in `species`, too")
     base = (release.base_url or BASE_URL).rstrip("/")
     common = {"portal": PORTAL, "assay": rule.assay, "output_type": rule.output_type, "organism": organism}
     experiments = []
@@ -88,7 +89,7 @@ def _list_assay(
         detail = f"{rule.assay} of {assembly} named in the rules, not found among released experiments"
         listing.refuse("not found", detail, **common, experiment=missing)
     for experiment in found:
-        if problem := judge(experiment, rule, SPECIES[organism]):
+        if problem := judge(experiment, rule, species):
             listing.refuse(*problem, **common, **_named(experiment))
         else:
             experiments.append(experiment)

@@ -8,15 +8,17 @@ in batches, and the address is that of the open bucket (4dn-dcic/fourfront, sear
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from megabase.files import FileError
 from megabase.logs import LOGGER
+from megabase.settings.listing import ListingSettings
 from megabase.sources.ask import Answer
 from megabase.sources.portals import Listing, Release
-from megabase.sources.resources import Ask, manifest_row, read_resource
+from megabase.sources.resources import FOLDER, Ask, manifest_row, read_resource
 from megabase.spec import OutputType
 
 SEARCH = "https://data.4dnucleome.org/search/"
@@ -25,7 +27,8 @@ FOLDERS = ("wfoutput", "files")  # of the bucket: what a pipeline made, what a l
 BATCH = 100  # accessions of one question
 WINDOW = 10_000  # hits that the portal's search can count
 MIN_SIZE = 7_740_000_000  # bytes of the smallest map that AlphaGenome used (Methods, contact maps)
-ORGANISMS = {"GRCh38": "human", "GRCm38": "mouse"}
+ASSEMBLIES = ListingSettings().map_assemblies
+TABLE = FOLDER / "contact_maps.tsv"  # of the published maps
 LICENCE = "4DN: released data are free to use; cite Dekker 2017 and Reiff 2022"
 PORTAL = "4dnucleome"  # as the published track tables call it
 FIELDS = (
@@ -38,15 +41,19 @@ PRESET = ("organism", "channel", "accession", "biosample", "ontology_curie", "as
 
 def list_4dn(ask: Ask, release: Release) -> Listing:
     """The published maps of the release's organisms (`published_maps`), of the assays that it wants."""
-    rows = published_maps(ask, organisms=release.organisms or ("human", "mouse"), url=_search(release))
+    given = release.settings
+    names = release.organisms or tuple(given.map_assemblies)
+    rows = published_maps(
+        ask, organisms=names, url=_search(release), assemblies=given.map_assemblies, table=given.contact_maps
+    )
     return Listing([row for row in rows if release.wants(row["organism"], _plain(row))])
 
 
 def list_4dn_all(ask: Ask, release: Release) -> Listing:
     """Every large map of the release's organisms (`large_maps`), of the assays that it wants."""
-    wanted = release.organisms or tuple(ORGANISMS.values())
-    names = [name for name, organism in ORGANISMS.items() if organism in wanted]
-    rows = large_maps(ask, assemblies=names, url=_search(release))
+    known = release.settings.map_assemblies
+    wanted = {name: known[name] for name in release.organisms or known if name in known}
+    rows = large_maps(ask, assemblies=wanted, url=_search(release))
     return Listing([row for row in rows if release.wants(row["organism"], _plain(row))])
 
 
@@ -62,16 +69,20 @@ def _plain(row: Mapping[str, Any]) -> str:
 def published_maps(
     ask: Ask,
     *,
-    organisms: Sequence[str] = ("human", "mouse"),
+    organisms: Sequence[str] = tuple(ASSEMBLIES),
     exists: Callable[[str], bool] | None = None,
     url: str = SEARCH,
+    assemblies: Mapping[str, str] = ASSEMBLIES,
+    table: str | Path = TABLE,
 ) -> list[dict[str, Any]]:
     """Manifest rows of the published 28 human and 8 mouse maps, in channel order, as the portal has them now.
 
-    Term, biosample and assay are those of the published track table (`resources/contact_maps.tsv`), with the
-    accession behind the assay: one file is one track. FileError where the portal lacks one or withdrew it.
+    Term, biosample and assay are those of the published track table (`resources/contact_maps.tsv`, or another
+    `table`), with the accession behind the assay: one file is one track. assemblies: by organism. FileError
+    where the portal lacks one or withdrew it.
     """
-    wanted = [row for row in read_resource("contact_maps", PRESET) if row["organism"] in organisms]
+    table = Path(table)
+    wanted = [row for row in read_resource(table.stem, PRESET, table.parent) if row["organism"] in organisms]
     found = {
         item["accession"]: (item, at) for item, at in files_of(ask, [r["accession"] for r in wanted], url)
     }
@@ -79,7 +90,7 @@ def published_maps(
     rows = []
     for preset in wanted:
         item, at = found[preset["accession"]]
-        row = row_of(item, at, exists or is_there)
+        row = row_of(item, at, exists or is_there, assemblies)
         if row["organism"] != preset["organism"]:
             raise FileError(
                 f"{SEARCH}: {row['accession']} is of {row['assembly']}, wanted a map of {preset['organism']}"
@@ -92,19 +103,20 @@ def published_maps(
 def large_maps(
     ask: Ask,
     *,
-    assemblies: Sequence[str] = ("GRCh38", "GRCm38"),
+    assemblies: Mapping[str, str] = ASSEMBLIES,
     min_size: int = MIN_SIZE,
     exists: Callable[[str], bool] | None = None,
     url: str = SEARCH,
 ) -> list[dict[str, Any]]:
     """Manifest rows of every released .mcool of these assemblies of at least `min_size` bytes, by accession.
 
-    The portal tells no ontology term of a file: rows have the name of the biosample, `ontology_curie` is
-    unknown. FileError where the portal counts more maps than it can list.
+    assemblies: by organism. The portal tells no ontology term of a file: rows have the name of the biosample,
+    `ontology_curie` is unknown. FileError where the portal counts more maps than it can list.
     """
-    names = [name for assembly in assemblies for name in _accessions(ask, assembly, min_size, url)]
-    rows = [row_of(item, at, exists or is_there) for item, at in files_of(ask, names, url)]
-    kept = [r for r in rows if r["status"] == "released" and r["assembly"] in assemblies]
+    wanted = tuple(assemblies.values())
+    names = [name for assembly in wanted for name in _accessions(ask, assembly, min_size, url)]
+    rows = [row_of(item, at, exists or is_there, assemblies) for item, at in files_of(ask, names, url)]
+    kept = [r for r in rows if r["status"] == "released" and r["assembly"] in wanted]
     LOGGER.info("4DN: %d maps of %d bytes or more, %d are released", len(names), min_size, len(kept))
     return sorted(kept, key=lambda row: (row["organism"], row["accession"]))
 
@@ -165,17 +177,23 @@ def check_all_there(accessions: Sequence[str], found: Mapping[str, Mapping[str, 
         )
 
 
-def row_of(item: Mapping[str, Any], retrieved_utc: str, exists: Callable[[str], bool]) -> dict[str, Any]:
-    """Manifest row of a file as the portal tells it."""
+def row_of(
+    item: Mapping[str, Any],
+    retrieved_utc: str,
+    exists: Callable[[str], bool],
+    assemblies: Mapping[str, str] = ASSEMBLIES,
+) -> dict[str, Any]:
+    """Manifest row of a file as the portal tells it. assemblies: by organism."""
     name, assembly = item["accession"], item.get("genome_assembly")
-    if assembly not in ORGANISMS:
-        raise FileError(f"{SEARCH}: {name} is of assembly {assembly}; known: {', '.join(ORGANISMS)}")
+    organisms = {known: organism for organism, known in assemblies.items()}
+    if assembly not in organisms:
+        raise FileError(f"{SEARCH}: {name} is of assembly {assembly}; known: {', '.join(organisms)}")
     about = item.get("track_and_facet_info") or {}
     sets = item.get("source_experiment_sets") or []
     return manifest_row(
         portal=PORTAL, accession=name, output_type=str(OutputType.CONTACT_MAPS),
         experiment=next((s.get("accession") for s in sets if isinstance(s, Mapping)), None),
-        assay=f"{about.get('experiment_type') or 'Hi-C'} {name}", organism=ORGANISMS[assembly],
+        assay=f"{about.get('experiment_type') or 'Hi-C'} {name}", organism=organisms[assembly],
         assembly=assembly, biosample=about.get("biosource_name"), strand=".", replicate="1",
         url=item.get("open_data_url") or open_url(item, exists), md5=item.get("md5sum"),
         size=item.get("file_size"), status=item.get("status"), licence=LICENCE,
