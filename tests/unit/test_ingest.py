@@ -16,13 +16,14 @@ def test_tracks_are_the_published_ones() -> None:
 
 
 def test_hours_follow_from_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ingest.Totals(downloaded=3.6e15, stored=1.0, megabases=3.6e9, tracks=1)
+    found = ingest.Totals(downloaded=3.6e15, stored=1.0, megabases=3.6e9, sources=7.2e9, tracks=1)
     one, many = (ingest.hours(nodes, found) for nodes in ingest.NODES)
     assert one["download"] == pytest.approx(3.6e6 / ingest.DOWNLOAD.value / 3600)
     assert many["download"] == pytest.approx(3.6e6 / ingest.PORTALS.value / 3600)
-    assert one["write shards"] == pytest.approx(3.6e9 / 100 / 64 / 3600)
+    assert one["normalize"] == pytest.approx(7.2e9 / ingest.NORMALIZE.value / 64 / 3600)
+    assert one["write shards"] == pytest.approx(3.6e9 / ingest.WRITE.value / 64 / 3600)
     assert many["write shards"] == pytest.approx(one["write shards"] / 64)
-    monkeypatch.setattr(ingest, "WRITE", dataclasses.replace(ingest.WRITE, value=200))
+    monkeypatch.setattr(ingest, "WRITE", dataclasses.replace(ingest.WRITE, value=2 * ingest.WRITE.value))
     assert ingest.hours(1, found)["write shards"] == pytest.approx(one["write shards"] / 2)
 
 
