@@ -11,6 +11,7 @@ import gc
 import inspect
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,13 @@ class Plan:
         """The file on this machine that a manifest row copies, if it is one."""
         return self.sheet.local(_file(wildcards))
 
+    @cached_property
+    def _source_settings(self) -> str:
+        return section_json(self.settings.sources)  # once, and not for every file of a release
+
     def source_settings(self, wildcards: Any, output: Any) -> str:
         """How files are fetched; it asks for `output`, so that a change fetches nothing anew (see below)."""
-        return section_json(self.settings.sources)
+        return self._source_settings
 
     def source_options(self, wildcards: Any) -> str:
         """URL of a file, with the folder of data filled in, and the checksums and size that are stated.
