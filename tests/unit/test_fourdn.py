@@ -194,7 +194,7 @@ def test_whether_an_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert fourdn.is_there(f"{root}/x.mcool") and not fourdn.is_there(f"{root}/y.mcool")
         server.shutdown()
         thread.join()
-    with pytest.raises(FileError, match="try again"):
+    with pytest.raises(FileError, match="tried 3 times without headway; rerun later"):
         fourdn.is_there(f"{root}/x.mcool")
 
 

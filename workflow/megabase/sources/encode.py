@@ -33,7 +33,6 @@ from megabase.sources.selection import best_of_group, facts_of, judge
 
 PORTAL = "encode"
 BASE_URL = "https://www.encodeproject.org"
-PER_SECOND = 10  # requests that ENCODE allows (help/rest-api)
 LICENCE = "ENCODE data use policy: unrestricted; cite the consortium, the lab and the accessions"
 # Peaks and reads tell FRiP, read length and endedness of the files that are used.
 EVIDENCE = (

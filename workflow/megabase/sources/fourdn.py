@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from megabase.files import FileError
 from megabase.logs import LOGGER
 from megabase.settings.listing import ListingSettings
+from megabase.sources.answers import RETRY_STATUS, Broken, retry_after
 from megabase.sources.ask import Answer
+from megabase.sources.client import Client, tried_again
 from megabase.sources.portals import Listing, Release
 from megabase.sources.resources import FOLDER, Ask, manifest_row, read_resource
 from megabase.spec import OutputType
 
 SEARCH = "https://data.4dnucleome.org/search/"
 BUCKET = "https://4dn-open-data-public.s3.amazonaws.com/fourfront-webprod"
+ATTEMPTS = 3  # to see whether a file is there
 FOLDERS = ("wfoutput", "files")  # of the bucket: what a pipeline made, what a lab submitted
 BATCH = 100  # accessions of one question
 WINDOW = 10_000  # hits that the portal's search can count
@@ -213,8 +214,12 @@ def open_url(item: Mapping[str, Any], exists: Callable[[str], bool]) -> str:
 
 
 def is_there(url: str) -> bool:
-    """Whether a public address answers; nothing is read."""
-    try:
-        return httpx.head(url, timeout=60.0).status_code == 200
-    except httpx.TransportError as error:
-        raise FileError(f"{url}: {error or type(error).__name__}; try again") from error
+    """Whether a public address answers; its body is not read."""
+
+    def ask() -> bool:
+        with Client() as client, client.get(url) as response:
+            if response.status_code in RETRY_STATUS:
+                raise Broken(f"HTTP {response.status_code}", retry_after(response))
+            return response.status_code == 200
+
+    return tried_again(ask, url, attempts=ATTEMPTS, backoff=1.0)
