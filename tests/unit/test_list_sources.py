@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,18 @@ def test_a_frozen_release_is_not_written_over_unless_told(portal: Portal, tmp_pa
         listed(portal, output)
     assert output.read_text() == "precious" and portal.asked == []
     assert listed(portal, output, overwrite=True) == ["ENCFF000AA1", "ENCFF000AA2"]
+
+
+def test_two_listings_of_one_name_are_one(portal: Portal, tmp_path: Path) -> None:
+    """The second waits for the first, and then finds that the release is frozen."""
+    output = tmp_path / "r.tsv"
+    with ThreadPoolExecutor(2) as pool:
+        tries = [pool.submit(list_sources, [], output, portals=["encode"], release=release(portal))
+                 for _ in range(2)]  # fmt: skip
+        errors = [one.exception() for one in tries]
+    (error,) = [one for one in errors if one is not None]
+    assert isinstance(error, FileError) and "is frozen" in str(error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.answers", "r.refused.tsv", "r.tsv"]
 
 
 def test_an_interrupted_listing_asks_only_what_is_left(portal: Portal, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from megabase.files import FileError, Stamp, atomic_path, hash_inputs, write_tsv
+from megabase.files import FileError, Stamp, atomic_path, hash_inputs, sole_writer, write_tsv
 from megabase.logs import LOGGER, progress
 from megabase.sources.ask import Asker
 from megabase.sources.encode_objects import plain_assay
@@ -71,10 +71,27 @@ def list_sources(
     `output` is there already and `overwrite` is not set, and where a row could not be read again.
     """
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise FileError(f"{output}: is there already, and a release is frozen; name another, or --overwrite")
     for name in portals:
         listing_function(name)  # an unknown portal is told before any other is asked
+    with sole_writer(output):  # a second listing of the name would take this one's record
+        if output.exists() and not overwrite:
+            raise FileError(
+                f"{output}: is there already, and a release is frozen; name another, or --overwrite"
+            )
+        rows = _rows_of_tables(tables, data)
+        found = Listing()
+        if portals:
+            release = release or Release(output.stem)
+            found = _ask_portals(portals, release, beside(output, ".answers.part"), turns)
+        manifest = _write(rows, found, output, release if portals else None)
+    LOGGER.info("sources: %d files, %d without an MD5", manifest.height, manifest["md5"].null_count())
+    for line in summary(found):
+        LOGGER.info("%s", line)
+    return manifest
+
+
+def _rows_of_tables(tables: Sequence[str | Path], data: str | Path) -> list[dict[str, Any]]:
+    """Rows of a user's tables, with what their files tell."""
     rows: list[dict[str, Any]] = []
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for table in map(Path, tables):
@@ -83,30 +100,32 @@ def list_sources(
             for line, row in listed:
                 rows.append(_filled(row, table, line, data, now))
                 done.advance()
+    return rows
+
+
+def _ask_portals(portals: Sequence[str], release: Release, part: Path, turns: Turns | None) -> Listing:
+    """What the portals have, one after another; their answers are kept in `part`."""
     found = Listing()
-    part = beside(output, ".answers.part")
-    if portals:
-        release = release or Release(output.stem)
-        with Asker(part, turns=turns or Turns(None, PER_SECOND)) as ask:
-            for name in portals:
-                one = list_portal(name, ask, release)
-                found.rows += one.rows
-                found.refused += one.refused
-            LOGGER.info(
-                "portals: %d answers, %d of them from an earlier try", ask.asked + ask.taken, ask.taken
-            )
+    with Asker(part, turns=turns or Turns(None, PER_SECOND)) as ask:
+        for name in portals:
+            one = list_portal(name, ask, release)
+            found.rows += one.rows
+            found.refused += one.refused
+        LOGGER.info("portals: %d answers, %d of them from an earlier try", ask.asked + ask.taken, ask.taken)
+    return found
+
+
+def _write(rows: list[dict[str, Any]], found: Listing, output: Path, release: Release | None) -> pl.DataFrame:
+    """Write the manifest and, of `release` (none: no portals), what was refused and answered beside it."""
     with atomic_path(output) as temporary:
         write_manifest([*rows, *found.rows], temporary)
         try:
             manifest = read_manifest(temporary)
         except FileError as error:
             raise FileError(str(error).replace(str(temporary), str(output))) from None
-        if portals and release is not None:
+        if release is not None:
             _write_refused(found, release, beside(output, ".refused.tsv"))
-            _keep_answers(part, beside(output, ".answers"))
-    LOGGER.info("sources: %d files, %d without an MD5", manifest.height, manifest["md5"].null_count())
-    for line in summary(found):
-        LOGGER.info("%s", line)
+            _keep_answers(beside(output, ".answers.part"), beside(output, ".answers"))
     return manifest
 
 
