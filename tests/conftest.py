@@ -30,7 +30,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes by their number: what gzip writes holds the time, and all processes must name a test alike."""
+    """Name bytes by their number: what gzip writes holds the time, all processes must name a test alike."""
     return f"{argname}_of_{len(val)}" if isinstance(val, bytes) else None
 
 

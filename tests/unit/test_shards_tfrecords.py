@@ -1,7 +1,4 @@
-"""Published training records: read without TensorFlow, and made a store that holds every base once.
-
-The records are encoded here, by code of its own, in the layout of the published files.
-"""
+"""Published training records: read without TensorFlow, and their signal made a store of every base once."""
 
 from __future__ import annotations
 
@@ -10,11 +7,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import polars as pl
 import pytest
-import torch
+from record_stand_ins import example, field, tensor, varint, window_features, write_records
 from track_stand_ins import make_genome
 
 from megabase.files import FileError, Stamp, write_table
@@ -29,57 +25,6 @@ from megabase.spec import TRACK_COLUMNS
 LENGTHS = {"chr1": 9_000, "chr2": 5_003}
 WINDOW, SIGNAL = 2_560, 2_048  # targets may be shorter than the sequence
 SETTINGS = ShardSettings(chunk=1_000)
-TYPES = {"float32": 1, "int32": 3, "int64": 9, "bool": 10, "bfloat16": 14, "float16": 19}
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    number &= (1 << 64) - 1
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def field(number: int, data: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def tensor(values: np.ndarray, kind: str) -> bytes:
-    """As tf.io.serialize_tensor writes it."""
-    if kind == "bfloat16":
-        raw = torch.from_numpy(values.astype(np.float32)).bfloat16().view(torch.int16).numpy().tobytes()
-    else:
-        raw = values.astype(kind).tobytes()
-    dims = b"".join(field(2, b"\x08" + varint(n)) for n in values.shape)
-    return b"\x08" + varint(TYPES[kind]) + field(2, dims) + field(4, raw)
-
-
-def string_tensor(text: str) -> bytes:
-    return b"\x08\x07" + field(2, b"") + field(8, text.encode())
-
-
-def example(features: dict[str, bytes]) -> bytes:
-    entries = b"".join(
-        field(1, field(1, name.encode()) + field(2, field(1, field(1, data))))
-        for name, data in features.items()
-    )
-    return field(1, entries)
-
-
-def masked(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def write_records(path: Path, records: list[bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    framed = []
-    for data in records:
-        length = struct.pack("<Q", len(data))
-        framed.append(length + masked(length) + data + masked(data))
-    path.write_bytes(gzip.compress(b"".join(framed)))
-    return path
 
 
 def signal(output: str, chrom: str) -> np.ndarray:
@@ -104,9 +49,7 @@ def record(genome: Genome, output: str, chrom: str, start: int, **changes: Any) 
         values, known, kind = values.reshape(-1, 128, 3).sum(1), known.reshape(-1, 128, 1).all(1), "float32"
     return example({
         "dna_sequence": tensor(changes.get("sequence", sequence), "float32"),
-        "interval/chromosome": string_tensor(changes.get("named", chrom)),
-        "interval/start": tensor(np.array(start), "int64"),
-        "interval/end": tensor(np.array(start + WINDOW), "int64"),
+        **window_features(changes.get("named", chrom), start, start + WINDOW),
         output: tensor(values, kind), f"{output}_mask": tensor(known, "bool"),
         f"{output}_strand": tensor(np.zeros(3), "int32"),
     })  # fmt: skip
