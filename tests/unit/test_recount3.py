@@ -1,4 +1,4 @@
-"""Junctions of recount3 and of GTEx's own table, pooled by tissue."""
+"""Junctions of recount3, a sample at a time, and of GTEx's own table, pooled by tissue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from megabase.seeds import generator
 from megabase.settings.data import TrackSettings
 from megabase.tracks import normalize_splicing, recount3
 from megabase.tracks.gct import ANNOTATED_ONLY, read_gct
-from megabase.tracks.recount3 import read_recount3, sample_totals
+from megabase.tracks.recount3 import TissueCounts, read_recount3
 
 RR = (
     "chromosome\tstart\tend\tlength\tstrand\tannotated\tleft_motif\tright_motif\n"
@@ -46,27 +46,25 @@ def genome(tmp_path: Path) -> Genome:
     return Genome.open(make_genome(tmp_path / "g"))
 
 
+def _by_sample(counts: TissueCounts) -> dict[str, list[tuple]]:
+    """INTRON and count of each sample."""
+    table = pl.concat([counts.read(chrom) for chrom in sorted(counts.chromosomes)]).sort(
+        "chrom", "start", "end"
+    )
+    parts = {name: table.filter(pl.col("sample") == n).drop("sample") for n, name in enumerate(counts.names)}
+    return {name: part.rows() for name, part in parts.items()}
+
+
 @pytest.mark.parametrize("packed", [True, False])
-def test_counts_are_added_up_by_group(tmp_path: Path, genome: Genome, packed: bool) -> None:
-    found = read_recount3(*_files(tmp_path, packed), GROUPS, genome)
-    assert found["skin"].rows() == [
-        ("chr1", 100, 200, "+", 14.0), ("chr1", 100, 300, "+", 3.0), ("chr2", 10, 60, "-", 2.0),
-    ]  # fmt: skip
-    assert found["lung"].rows() == [("chr1", 100, 200, "+", 1.0), ("chr2", 10, 60, "-", 6.0)]
-    assert found["elsewhere"].is_empty(), "a group without a column here"
-
-
-def test_a_sample_may_be_a_group_of_its_own(tmp_path: Path, genome: Genome) -> None:
-    found = read_recount3(*_files(tmp_path), {"7": "7", "9": "9"}, genome)
-    assert [found[name]["count"].to_list() for name in ("7", "9")] == [[10.0, 3.0], [4.0, 2.0]]
-
-
-def test_weights_make_means_of_reads_per_million(tmp_path: Path, genome: Genome) -> None:
-    files = _files(tmp_path)
-    totals = sample_totals(files[0], files[2])
-    assert totals == {"7": 112.0, "5": 106.0, "9": 6.0}
-    found = read_recount3(*files, GROUPS, genome, weights={"7": 1e6 / 112 / 2, "9": 1e6 / 6 / 2})
-    assert found["skin"]["count"][0] == pytest.approx(1e6 * (10 / 112 + 4 / 6) / 2)
+def test_counts_of_each_sample_by_group(tmp_path: Path, genome: Genome, packed: bool) -> None:
+    found = read_recount3(*_files(tmp_path, packed), GROUPS, genome, tmp_path / "counts")
+    assert _by_sample(found["skin"]) == {
+        "7": [("chr1", 100, 200, "+", 10), ("chr1", 100, 300, "+", 3)],
+        "9": [("chr1", 100, 200, "+", 4), ("chr2", 10, 60, "-", 2)],
+    }
+    assert _by_sample(found["lung"]) == {"5": [("chr1", 100, 200, "+", 1), ("chr2", 10, 60, "-", 6)]}
+    assert set(found) == {"skin", "lung"}, "a group without a column here is none"
+    assert found["lung"].read("chr7").is_empty()
 
 
 def test_blocks_change_nothing(tmp_path: Path, genome: Genome, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,15 +78,16 @@ def test_blocks_change_nothing(tmp_path: Path, genome: Genome, monkeypatch: pyte
     names = [str(n) for n in range(30)]
     files = _files(tmp_path, MM=header + text, RR=introns, ID="rail_id\n" + "\n".join(names) + "\n")
     groups = {name: "ab"[int(name) % 2] for name in names}
-    wanted = {g: dense[:, [n for n in range(30) if "ab"[n % 2] == g]].sum(1) for g in "ab"}
-    for block, many in ((1 << 22, 1 << 22), (20, 3)):
+    for block in (1 << 22, 20):
         monkeypatch.setattr(recount3, "BLOCK", block)
-        monkeypatch.setattr(recount3, "MANY", many)
-        found = read_recount3(*files, groups, genome)
-        for group, sums in wanted.items():
-            table = found[group].sort("start")
-            assert table["count"].to_list() == sums[sums > 0].tolist()
-            assert table["start"].to_list() == np.flatnonzero(sums).tolist()
+        found = read_recount3(*files, groups, genome, tmp_path / f"counts-{block}")
+        for group, counts in found.items():
+            members = [n for n in range(30) if "ab"[n % 2] == group]
+            assert list(counts.names) == [str(n) for n in members]
+            again = np.zeros((40, len(members)), np.int64)
+            table = counts.read("chr1")
+            again[table["start"].to_numpy(), table["sample"].to_numpy()] = table["count"].to_numpy()
+            np.testing.assert_array_equal(again, dense[:, members])
 
 
 @pytest.mark.parametrize(
@@ -111,14 +110,14 @@ def test_blocks_change_nothing(tmp_path: Path, genome: Genome, monkeypatch: pyte
 )
 def test_files_that_do_not_fit(tmp_path: Path, genome: Genome, texts: dict[str, str], message: str) -> None:
     with pytest.raises(FileError, match=message):
-        read_recount3(*_files(tmp_path, **texts), GROUPS, genome)
+        read_recount3(*_files(tmp_path, **texts), GROUPS, genome, tmp_path / "counts")
 
 
 def test_a_matrix_that_broke_off(tmp_path: Path, genome: Genome) -> None:
     files = _files(tmp_path)
     files[0].write_bytes(files[0].read_bytes()[:-12])
     with pytest.raises(FileError, match=r"cannot be read as a matrix|cut short"):
-        read_recount3(*files, GROUPS, genome)
+        read_recount3(*files, GROUPS, genome, tmp_path / "counts")
 
 
 MD = (
@@ -127,21 +126,75 @@ MD = (
 )
 
 
-def test_a_project_is_a_biosample_a_tissue(tmp_path: Path) -> None:
-    files = _files(tmp_path, MD=MD)
+def _project(folder: Path, **texts: str) -> tuple[list[dict], list[Path]]:
+    """Manifest rows and files of a project of three individuals in two tissues."""
     rows = [
         row(f"P.{kind}", "splice_junctions", experiment="P", ontology_curie="", biosample="", assay="RNA")
         for kind in ("MM", "RR", "ID", "MD")
     ]
+    return rows, _files(folder, **({"MD": MD} | texts))
+
+
+def test_a_project_is_a_biosample_a_tissue(tmp_path: Path) -> None:
+    rows, files = _project(tmp_path)
     path = normalize_splicing(rows, files, make_genome(tmp_path), tmp_path / "out", PLAIN)
     table = read_table(path.parent / "junctions.parquet", "junctions")
     assert set(table["biosample"]) == {"UBERON:0008952 RNA", "UBERON:0002046 RNA"}
     lung = table.filter(pl.col("biosample") == "UBERON:0008952 RNA").sort("chrom", "acceptor")
-    np.testing.assert_allclose(lung["count"] / lung["count"].sum(), [14 / 19, 3 / 19, 2 / 19])
+    mean = np.array([(10 / 13 + 4 / 6) / 2, 3 / 13 / 2, 2 / 6 / 2])  # each individual counts the same
+    np.testing.assert_allclose(lung["count"] / lung["count"].sum(), mean)
+    usage = read_table(path.parent / "usage.parquet", "usage").filter(
+        pl.col("biosample") == "UBERON:0008952 RNA"
+    )
+    acceptor = usage.filter((pl.col("position") == 200) & (pl.col("strand") == "+"))["usage"].item()
+    assert acceptor == pytest.approx((10 / 13 + 1) / 2), "the mean over individuals"
     channels = read_json(path, "track")["channels"]
     assert {c["biosample_name"] for c in channels} == {"upper lobe of left lung", "thyroid gland"}
+    assert {c["biosample_name"]: c["n_replicates"] for c in channels} == {
+        "upper lobe of left lung": 2, "thyroid gland": 1,
+    }  # fmt: skip
+    assert not list(tmp_path.glob(".scratch*")), "counts of individuals are laid aside only for a while"
     with pytest.raises(FileError, match="GTEx project P: no MD file"):
         normalize_splicing(rows[:3], files[:3], make_genome(tmp_path), tmp_path / "o", PLAIN)
+
+
+def test_the_published_filter_sees_individuals(tmp_path: Path) -> None:
+    """Junction 2 is read often in one of ten individuals alone, however many reads the tissue has of it."""
+    n = 11
+    entries = [(1, c, 5) for c in range(1, n + 1)] + [(2, 1, 900)] + [(5, 1, 40), (5, 2, 40)]
+    text = "".join(f"{r} {c} {v}\n" for r, c, v in entries)
+    names = [str(100 + k) for k in range(n)]
+    head = MD.splitlines()[0]
+    metadata = head + "\n" + "".join(f"{x}\ta.1\tS\tA\tLung\tRNASEQ\n" for x in names)
+    rows, files = _project(
+        tmp_path, MD=metadata, ID="rail_id\n" + "\n".join(names) + "\n",
+        MM=f"%%MatrixMarket matrix coordinate integer general\n5 {n} {len(entries)}\n{text}",
+    )  # fmt: skip
+    settings = TrackSettings(junction_clip_percentile=100.0, junction_filters={"human": "gtex"})
+    genome = make_genome(tmp_path)
+    path = normalize_splicing(rows, files, genome, tmp_path / "out", settings)
+    table = read_table(path.parent / "junctions.parquet", "junctions")
+    assert table.select("donor", "acceptor").rows() == [(99, 200)], (
+        "the others are not read in most individuals"
+    )
+    pooled = normalize_splicing(rows, files, genome, tmp_path / "all", PLAIN)
+    assert read_table(pooled.parent / "junctions.parquet", "junctions").height == 3
+
+
+def test_an_individual_without_kept_reads_is_told_or_left_out(tmp_path: Path) -> None:
+    rows, files = _project(
+        tmp_path, MM=MM.replace("5 3 8", "5 3 6").replace("1 2 1\n", "").replace("5 2 6\n", "")
+    )
+    genome = make_genome(tmp_path)
+    with pytest.raises(FileError, match="5: no read on any kept junction; leave the file out"):
+        normalize_splicing(rows, files, genome, tmp_path / "out", PLAIN)
+    assert not (tmp_path / "out").exists()
+    path = normalize_splicing(
+        rows, files, genome, tmp_path / "o", PLAIN.model_copy(update={"keep_going": True})
+    )
+    told = read_json(path, "track")
+    assert [f["accessions"] for f in told["failed"]] == ["5"]
+    assert {c["biosample_name"] for c in told["channels"]} == {"upper lobe of left lung"}
 
 
 GCT = "#1.2\n3\t2\nName\tDescription\tS1\tS2\n"

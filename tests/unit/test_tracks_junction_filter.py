@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from megabase.tracks.junction_filter import kept_junctions
+from megabase.tracks.junction_samples import JunctionSamples
 
 A, B, C = ("chr1", 100, 200, "+"), ("chr1", 100, 300, "+"), ("chr1", 500, 600, "-")
 
@@ -16,8 +17,15 @@ def _samples(*counts: dict[tuple, int]) -> list[pl.DataFrame]:
     return [pl.DataFrame([(*j, n) for j, n in c.items()], schema=schema, orient="row") for c in counts]
 
 
+def _held(tables: list[pl.DataFrame]) -> JunctionSamples:
+    samples = JunctionSamples()
+    for number, table in enumerate(tables):
+        samples.add(f"S{number}", table)
+    return samples
+
+
 def _kept(biosamples: list[list[pl.DataFrame]], rule: str, min_reads: int = 2) -> dict[tuple, float]:
-    table = kept_junctions(biosamples, rule, min_reads)
+    table = kept_junctions([_held(samples) for samples in biosamples], rule, min_reads)
     return {row[:4]: row[4] for row in table.select("chrom", "start", "end", "strand", "reads").rows()}
 
 

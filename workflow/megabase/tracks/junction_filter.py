@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from megabase.tracks.junction_samples import JunctionSamples
 from megabase.tracks.junctions import INTRON
 
 Rule = Literal["total", "gtex", "median"]
@@ -25,31 +26,25 @@ _SHARED = (
 )  # one is the donor, the other the acceptor
 
 
-def kept_junctions(biosamples: Iterable[Sequence[pl.DataFrame]], rule: Rule, min_reads: int) -> pl.DataFrame:
+def kept_junctions(biosamples: Iterable[JunctionSamples], rule: Rule, min_reads: int) -> pl.DataFrame:
     """INTRON of the junctions that are kept, with `reads` over all samples.
 
-    biosamples: of each, the junctions of its samples (INTRON and `count`). `total`: `min_reads` over all
-    samples of all biosamples. `gtex`: in a biosample, the 90th percentile of the counts over samples (a
-    sample without the junction has 0) is above 1, and the reads of all junctions that share its donor, or of
-    those that share its acceptor, have a median over samples of 1 or more. `median`: in a biosample, the
-    median count over samples is above 3.
+    `total`: `min_reads` over all samples of all biosamples. `gtex`: in a biosample, the 90th percentile of
+    the counts over samples (a sample without the junction has 0) is above 1, and the reads of all junctions
+    that share its donor, or of those that share its acceptor, have a median over samples of 1 or more.
+    `median`: in a biosample, the median count over samples is above 3.
     """
-    groups = [list(samples) for samples in biosamples if samples]
-    if not groups:
-        return pl.DataFrame(schema=COUNTED)
-    total = pl.concat([s for samples in groups for s in samples])
-    total = total.group_by(INTRON).agg(pl.col("count").sum().alias("reads"))
-    if rule == "total":
+    total, kept = pl.DataFrame(schema=COUNTED), [pl.DataFrame(schema=COUNTED).select(INTRON)]
+    passes = {"gtex": _passes_gtex, "median": _passes_median}.get(rule)
+    for samples in biosamples:
+        for part in samples.parts():
+            reads = part.group_by(INTRON).agg(pl.col("count").sum().cast(pl.Float64).alias("reads"))
+            total = pl.concat([total, reads]).group_by(INTRON).agg(pl.col("reads").sum())
+            if passes is not None:
+                kept.append(passes(part, len(samples)))
+    if passes is None:
         return total.filter(pl.col("reads") >= max(min_reads, 1))
-    passes = _passes_gtex if rule == "gtex" else _passes_median
-    kept = pl.concat([passes(_long(samples), len(samples)) for samples in groups]).unique()
-    return total.join(kept, on=INTRON, how="semi")
-
-
-def _long(samples: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """INTRON, `sample` and `count` of one biosample, a row a junction that a sample has."""
-    columns = [*INTRON, "count", "sample"]
-    return pl.concat([s.with_columns(sample=n).select(columns) for n, s in enumerate(samples)])
+    return total.join(pl.concat(kept).unique(), on=INTRON, how="semi")
 
 
 def _quantile(keys: Sequence[str], counts: pl.DataFrame, percentile: float, samples: int) -> pl.DataFrame:

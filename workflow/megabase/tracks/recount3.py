@@ -1,16 +1,16 @@
-"""Junctions that recount3 counted: a sparse matrix of a project's introns by samples, pooled by tissue.
+"""Junctions that recount3 counted: a sparse matrix of a project's introns by samples.
 
 A project has three files: `RR` (the introns, a row each), `ID` (the samples by `rail_id`, a column each) and
-`MM` (counts, Matrix Market). GTEx's own junction table is read here, too. Positions are 1-based and closed
-there (the first and last base of the intron), 0-based half-open here. Matrices are read in blocks: memory is
-that of the distinct introns and groups, however many samples there are.
+`MM` (counts, Matrix Market). Positions are 1-based and closed
+there (the first and last base of the intron), 0-based half-open here. Matrices are read in blocks and their
+counts laid down by tissue and chromosome: a project has a billion of them.
 """
 
 from __future__ import annotations
 
 import gzip
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,15 +21,13 @@ from megabase.files import FileError
 from megabase.genome import Genome
 from megabase.sources.gtex import USED, metadata_table, tissue_of, tissue_terms
 from megabase.sources.tables.reading import Part, pick
-from megabase.tracks.junctions import INTRON
+from megabase.tracks.junction_samples import SAMPLED
 
-LOGGER = logging.getLogger("megabase")
 BLOCK = 1 << 22  # bytes of text that are parsed at a time
-MANY = 1 << 22  # partial sums that are kept, beside as many as the last time, before they are added up
 REFETCH = "fetch it again"
 _INTRONS = ("chromosome", "start", "end", "strand")
 PROJECT_FILES = ("MM", "RR", "ID", "MD")  # what stands before `.gz` in the names of a project's files
-_SUMS = {"row": pl.Int64, "group": pl.String, "count": pl.Float64}
+_ENTRY = np.dtype([("row", "<u4"), ("sample", "<u4"), ("count", "<u4")])
 
 
 def project_file(path: str | Path) -> str | None:
@@ -39,28 +37,27 @@ def project_file(path: str | Path) -> str | None:
 
 
 def read_projects(
-    rows: Sequence[Mapping[str, Any]], files: Sequence[str | Path], genome: Genome
-) -> list[tuple[dict[str, Any], pl.DataFrame]]:
-    """(row, junctions) of each tissue of GTEx projects: INTRON and `count` (int64) of all its individuals.
+    rows: Sequence[Mapping[str, Any]], files: Sequence[str | Path], genome: Genome, scratch: Path
+) -> list[tuple[dict[str, Any], TissueCounts]]:
+    """(row, counts of each individual) of each tissue of GTEx projects.
 
     rows, files: manifest rows of the four files of each project (`experiment`). The row of a tissue is that
-    of the counts with the tissue's term and biosample. Individuals of a tissue are added up, so that each
-    counts by its reads. FileError where a project lacks a file.
+    of the counts with the tissue's term and biosample. Counts lie in `scratch`, which must last as long as
+    they are read. FileError where a project lacks a file.
     """
     projects: dict[str, dict[str, tuple[Mapping[str, Any], Path]]] = {}
     for row, path in zip(rows, files, strict=True):
         if kind := project_file(path):
             projects.setdefault(str(row["experiment"]), {})[kind] = (row, Path(path))
     found = []
-    for name, parts in sorted(projects.items()):
+    for number, (name, parts) in enumerate(sorted(projects.items())):
         if missing := [kind for kind in PROJECT_FILES if kind not in parts]:
             raise FileError(f"GTEx project {name}: no {', '.join(missing)} file; list its junctions again")
         counts, introns, samples, metadata = (parts[kind][1] for kind in PROJECT_FILES)
-        terms = tissue_terms()
-        for tissue, table in read_recount3(counts, introns, samples, tissues_of(metadata), genome).items():
+        terms, tissues, folder = tissue_terms(), tissues_of(metadata), scratch / f"project-{number}"
+        for tissue, one in read_recount3(counts, introns, samples, tissues, genome, folder).items():
             term = {key: terms[tissue][key] for key in ("ontology_curie", "biosample")}
-            row = dict(parts["MM"][0]) | term | {"accession": tissue}
-            found.append((row, table.with_columns(pl.col("count").round().cast(pl.Int64))))
+            found.append((dict(parts["MM"][0]) | term | {"accession": tissue}, one))
     return found
 
 
@@ -73,55 +70,79 @@ def tissues_of(metadata: str | Path) -> dict[str, str]:
     return {rail: tissue for rail, tissue in named.items() if tissue in terms}
 
 
+@dataclass(frozen=True)
+class TissueCounts:
+    """Counts of the samples of a group (`rail_id`), on disk, by chromosome; see `JunctionSamples`."""
+
+    names: Sequence[str]
+    introns: Mapping[str, pl.DataFrame]  # `row` and INTRON by chromosome
+    files: Mapping[str, Path]  # of _ENTRY, by chromosome
+
+    @property
+    def chromosomes(self) -> Collection[str]:
+        """Chromosomes that have counts."""
+        return self.files.keys()
+
+    def read(self, chrom: str) -> pl.DataFrame:
+        """SAMPLED of a chromosome."""
+        if chrom not in self.files:
+            return pl.DataFrame(schema=SAMPLED)
+        entries = np.fromfile(self.files[chrom], _ENTRY)
+        columns = {name: entries[name].astype(np.int64) for name in ("row", "sample", "count")}
+        return pl.DataFrame(columns).join(self.introns[chrom], on="row").select(*SAMPLED)
+
+
 def read_recount3(
     counts: str | Path,
     introns: str | Path,
     samples: str | Path,
     groups: Mapping[str, str],
     genome: Genome,
-    *,
-    weights: Mapping[str, float] | None = None,
-) -> dict[str, pl.DataFrame]:
-    """INTRON and `count` (float64) of each group: sums over its samples.
+    scratch: Path,
+) -> dict[str, TissueCounts]:
+    """Counts of every sample of each group that the files have.
 
     counts, introns, samples: the files MM, RR and ID. groups: group of each sample by `rail_id`; samples that
-    it does not name are left out, and a sample may be a group of its own. weights: what a sample's counts are
-    multiplied by (1 without), such as 1e6 / its total for reads per million. Introns of unknown strand, or on
-    chromosomes that the genome does not have, are left out. FileError for files that do not belong together
-    or are cut short.
+    it does not name are left out. scratch: a folder to make, for the counts (12 bytes each). Introns of
+    unknown strand, or on chromosomes that the genome does not have, are left out. FileError for files that do
+    not belong together or are cut short.
     """
     columns = _column_groups(samples, groups)
-    factors = np.array([1.0 if weights is None else weights.get(name, 1.0) for name, _ in columns])
-    names = np.array([group if group is not None else "" for _, group in columns], dtype=object)
+    names = sorted({group for _, group in columns if group is not None})
+    members = {name: [rail for rail, group in columns if group == name] for name in names}
+    places = {
+        rail: (number, at) for number, name in enumerate(names) for at, rail in enumerate(members[name])
+    }
+    group, sample = np.array([places.get(rail, (-1, -1)) for rail, _ in columns]).T
     table = read_introns(introns, genome)
-    sums, distinct = pl.DataFrame(schema=_SUMS), 0
-    for rows, places, values in _entries(counts, table.height, len(columns)):
-        group, kept = names[places], names[places] != ""
-        part = {
-            "row": rows[kept],
-            "group": group[kept].astype(str),
-            "count": (values * factors[places])[kept],
-        }
-        sums = pl.concat([sums, _added(pl.DataFrame(part, schema=_SUMS))])
-        if sums.height > 2 * distinct + MANY:
-            sums = _added(sums)
-            distinct = sums.height
-    sums = _added(sums).join(table.filter(pl.col("chrom").is_not_null()), on="row")
-    found = {str(key[0]): part for key, part in sums.partition_by("group", as_dict=True).items()}
-    empty = pl.DataFrame(schema={**{c: table.schema[c] for c in INTRON}, "count": pl.Float64})
+    chroms = [str(chrom) for chrom in table["chrom"].drop_nulls().unique(maintain_order=True)]
+    chrom_of = table["chrom"].replace_strict(chroms, range(len(chroms)), default=-1).to_numpy()
+    by_chrom = {chrom: table.filter(pl.col("chrom") == chrom) for chrom in chroms}
+    scratch.mkdir(parents=True)
+    for rows, columns_of, values in _entries(counts, table.height, len(columns)):
+        kept = (group[columns_of] >= 0) & (chrom_of[rows] >= 0) & (values > 0)
+        rows, columns_of = rows[kept], columns_of[kept]
+        entries = np.empty(len(rows), _ENTRY)
+        entries["row"], entries["sample"], entries["count"] = rows, sample[columns_of], values[kept].round()
+        _lay_down(entries, group[columns_of], chrom_of[rows], scratch)
     return {
-        group: found.get(group, sums.clear()).select(*INTRON, "count").vstack(empty)
-        for group in sorted(set(groups.values()))
+        name: TissueCounts(
+            members[name],
+            by_chrom,
+            {c: p for n, c in enumerate(chroms) if (p := scratch / f"{number}-{n}").exists()},
+        )
+        for number, name in enumerate(names)
     }
 
 
-def sample_totals(counts: str | Path, samples: str | Path) -> dict[str, float]:
-    """Reads on junctions of each sample of a matrix, by `rail_id`."""
-    names = read_samples(samples)
-    totals = np.zeros(len(names))
-    for _, places, values in _entries(counts, None, len(names)):
-        totals += np.bincount(places, weights=values, minlength=len(names))
-    return dict(zip(names, totals.tolist(), strict=True))
+def _lay_down(entries: np.ndarray, group: np.ndarray, chrom: np.ndarray, folder: Path) -> None:
+    """Append entries to the files `{group}-{chrom}` of a folder."""
+    key = group * (1 << 32) + chrom
+    order = np.argsort(key, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        if len(part):
+            with (folder / f"{group[part[0]]}-{chrom[part[0]]}").open("ab") as handle:
+                handle.write(entries[part].tobytes())
 
 
 def read_samples(path: str | Path) -> list[str]:
@@ -171,10 +192,6 @@ def read_introns(path: str | Path, genome: Genome) -> pl.DataFrame:
         "end",
         "strand",
     )
-
-
-def _added(sums: pl.DataFrame) -> pl.DataFrame:
-    return sums.group_by("row", "group").agg(pl.col("count").sum()).sort("row", "group")
 
 
 def _entries(

@@ -10,17 +10,17 @@ import polars as pl
 
 from megabase.spec import OutputType
 from megabase.tracks.agreement import Agreement, summarize
+from megabase.tracks.junction_samples import JunctionSamples
 from megabase.tracks.junctions import INTRON
 from megabase.tracks.quality import quality_row
 from megabase.tracks.table import with_strand
 
 
 class Sampled(Protocol):
-    """A biosample: its name, its rows and its samples' junction counts."""
+    """A biosample: its name and its samples' junction counts."""
 
     name: str
-    rows: list[Mapping[str, Any]]
-    junctions: list[pl.DataFrame]
+    junctions: JunctionSamples
 
 
 def splicing_quality(
@@ -67,31 +67,34 @@ def _junctions(
     biosample: Sampled, strand: str, kept: pl.DataFrame, tables: Mapping[str, pl.DataFrame]
 ) -> dict[str, Any]:
     """Figures of a biosample's junctions on one strand."""
-    if not biosample.junctions:
+    samples = biosample.junctions
+    if not len(samples):
         return {}
-    samples = [sample.join(kept, on=INTRON, how="semi") for sample in biosample.junctions]
-    reads = [float(s.filter(pl.col("strand") == strand)["count"].sum()) for s in samples]
-    whole = sum(float(s["count"].sum()) for s in samples)
+    plus, minus = (float(reads) for reads in samples.totals(kept).sum(1))
     found = tables["junctions"].filter((pl.col("strand") == strand) & (pl.col("biosample") == biosample.name))
     known = kept.filter(pl.col("strand") == strand).height
-    plus = sum(float(s.filter(pl.col("strand") == "+")["count"].sum()) for s in samples)
-    accessions = [r["accession"] for r in biosample.rows if r["output_type"] == OutputType.SPLICE_JUNCTIONS]
     return {
-        "measured": sum(reads),
+        "measured": plus if strand == "+" else minus,
         "total": float(found["count"].sum()),
         "covered": found.height / known if known else 0.0,
         "nonzero_mean": found["count"].mean(),
         "largest": found["count"].max(),
-        "strand_share": plus / whole if whole else None,
-        **summarize(_agreement(samples, kept).correlations(), accessions),
+        "strand_share": plus / (plus + minus) if plus + minus else None,
+        **summarize(_agreement(samples, kept).correlations(), samples.used),
     }
 
 
-def _agreement(samples: Sequence[pl.DataFrame], kept: pl.DataFrame) -> Agreement:
+def _agreement(samples: JunctionSamples, kept: pl.DataFrame) -> Agreement:
     """Sums over kept junctions of log(1 + reads) of each sample."""
-    table = kept.select(INTRON).sort(INTRON)
-    agreement = Agreement.of(len(samples))
-    if len(samples) > 1:
-        counts = [table.join(s, on=INTRON, how="left", maintain_order="left")["count"] for s in samples]
-        agreement.add(np.log1p(np.array([c.fill_null(0).to_numpy() for c in counts], dtype=np.float64)))
+    agreement, left = Agreement.of(len(samples)), kept.height
+    if len(samples) < 2:
+        return agreement
+    for part in samples.kept_parts(kept):
+        numbers = part.select(INTRON).unique().with_row_index("place")
+        logs = np.zeros((len(samples), numbers.height))
+        place = part.join(numbers, on=INTRON, how="left", maintain_order="left")["place"].to_numpy()
+        logs[part["sample"].to_numpy(), place] = np.log1p(part["count"].to_numpy())
+        agreement.add(logs)
+        left -= numbers.height
+    agreement.add(np.zeros((len(samples), left)))  # those that none of the samples has
     return agreement
