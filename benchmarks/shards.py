@@ -33,8 +33,8 @@ import zstandard
 
 from megabase.memory import give_back_holes, keep_large_blocks
 from megabase.shards.blocks import Blocks, BlockWriter
-from megabase.shards.encoding import ChunkFormat, cut_runs, encode_chunk, pack
-from megabase.shards.runs import Runs, cut_chunk, densify, join_runs
+from megabase.shards.encoding import ChunkFormat, cut_runs, encode_chunk, open_chunk, pack
+from megabase.shards.packed import PackedSignal, Piece
 from megabase.shards.signal import SignalEncoder, encode_all, stretches
 
 CHROM, CHUNK, LEVEL = "chr1", 65_536, 3
@@ -127,13 +127,15 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
           {n: array for n, (array, _) in arrays.items()}, rng)  # fmt: skip
 
 
-def window_runs(blocks: Blocks, form: ChunkFormat, start: int, end: int) -> Runs:
-    """Runs of a window that lies inside the chromosome, as ShardStore reads them."""
+def opened(blocks: Blocks, form: ChunkFormat, start: int, end: int) -> PackedSignal:
+    """A window that lies inside the chromosome, as ShardStore reads it."""
     pieces = []
-    for chunk in range(start // CHUNK, -(-end // CHUNK)):
-        first, last = max(start - chunk * CHUNK, 0), min(end - chunk * CHUNK, CHUNK)
-        pieces.append(cut_chunk(blocks.read(chunk), form, first, last))
-    return join_runs(pieces)
+    for number in range(start // CHUNK, -(-end // CHUNK)):
+        origin = number * CHUNK
+        first, last = max(start, origin), min(end, origin + CHUNK)
+        chunk = open_chunk(blocks.read(number), form)
+        pieces.append(Piece(first - start, chunk, CHUNK, first - origin, last - origin))
+    return PackedSignal(form, end - start, pieces)
 
 
 def best_zarr(paths: list[Path], folder: Path, length: int) -> tuple[zarr.Array, tuple[int, int]]:
@@ -173,7 +175,7 @@ def turns(
 
     def ours(start: int) -> list[torch.Tensor]:
         end = start + WINDOW
-        return done([densify(window_runs(*s, start, end), WINDOW, args.device) for s in stores.values()])
+        return done([opened(*s, start, end).dense(args.device) for s in stores.values()])
 
     def from_bigwig(start: int) -> list[torch.Tensor]:
         found = []
@@ -212,7 +214,7 @@ def turns(
 
 
 def feed(args: argparse.Namespace, folder: Path) -> None:
-    """Windows of 1,697 tracks by threads, as the training's loader reads them: compact, ready to travel."""
+    """Windows of 1,697 tracks by threads, as a loader reads them for its device, where they unfold."""
     rng = np.random.default_rng(1)
     length = 2 << 20
     stores = {}
@@ -233,10 +235,11 @@ def feed(args: argparse.Namespace, folder: Path) -> None:
     before, peaks = resident(), []
 
     def read(start: int) -> int:
-        found = [window_runs(*s, int(start), int(start) + WINDOW) for s in stores.values()]
+        found = [opened(*s, int(start), int(start) + WINDOW) for s in stores.values()]
         peaks.append(resident())
-        return sum(runs.nbytes for runs in found)
+        return sum(signal.nbytes for signal in found)
 
+    read(starts[0])
     began = time.perf_counter()
     read(starts[0])
     one = time.perf_counter() - began
@@ -251,9 +254,26 @@ def feed(args: argparse.Namespace, folder: Path) -> None:
         f"{each:.2f}", f"<= {args.step}")  # fmt: skip
     row("compact window that travels to the device", f"{statistics.mean(sizes) / 1e6:.0f} MB (dense float32: "
         f"{dense / 1e6:,.0f} MB)")  # fmt: skip
+    if args.device != "cpu":
+        seconds = unfolded(stores, int(starts[0]), args.device)
+        row("such a window made dense on the device", f"{seconds:.3f} s")
     half = len(peaks) // 2
     row("resident memory that reading adds, first and second half of the windows",
         f"{max(peaks[:half]) - before:.1f} and {max(peaks[half:]) - before:.1f} GB", "bounded")  # fmt: skip
+
+
+def unfolded(stores: dict, start: int, device: str) -> float:
+    """Median seconds until a wide window, opened already, is dense on a device."""
+    window = [opened(*store, start, start + WINDOW) for store in stores.values()]
+    seconds = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        dense = [signal.dense(device) for signal in window]
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+        del dense
+    return statistics.median(seconds[1:])
 
 
 def resident() -> float:

@@ -16,6 +16,7 @@ from megabase.examples import read_example
 from megabase.genome import Interval
 from megabase.loading import read_ahead
 from megabase.sequence import reverse_complement
+from megabase.shards import PackedSignal
 from megabase.spec import OutputType, SiteClass
 from megabase.train import Setup, set_up
 
@@ -180,6 +181,19 @@ def test_reading_ahead_keeps_order_and_errors(setup: Setup) -> None:
 
     with read_ahead(broken, 6) as take, pytest.raises(ValueError, match="batch 0 is broken"):
         take(0)
+
+
+def test_blocks_that_unfold_on_the_device_give_the_same_batches(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = _windows(setup, batch_size=2)
+    plan = windows.plan
+    opened = setup.windows("train", plan, opened=True)
+    monkeypatch.setattr(PackedSignal, "dense", PackedSignal.spread)  # as on an accelerator
+    for step in range(4):
+        found, wanted = opened.packed(step).to("cpu"), windows.batch(step)
+        assert any(isinstance(v, PackedSignal) for v in opened.packed(step).rows[0].example.targets.values())
+        _same(found.targets, wanted.targets)
 
 
 def test_halves_are_padded_apart() -> None:

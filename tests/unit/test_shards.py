@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,36 @@ def test_any_window_equals_the_bigwigs(folder: Path, chunk: int) -> None:
             dense, _slice(folder, chrom, start, end), err_msg=f"{chrom}:{start}-{end}"
         )
         assert (runs.starts[runs.offsets[:-1]] == 0).all()
+
+
+@pytest.mark.parametrize(("chunk", "dtype"), [(1_024, "float32"), (997, "bfloat16"), (65_536, "float16")])
+def test_windows_unfold_on_a_device_to_the_same_bits(folder: Path, chunk: int, dtype: str) -> None:
+    """By tensor operations alone, as an accelerator does it; here they run on the processor."""
+    store = _store(folder, chunk=chunk, dtype=dtype)
+    for chrom, start, end in _windows():
+        packed = store.packed(RNA, chrom, start, end)
+        wanted = densify(store.runs(RNA, chrom, start, end), end - start)
+        for dense in (packed.dense(), packed.spread("cpu")):
+            assert dense.shape == wanted.shape and dense.stride() == wanted.stride()
+            np.testing.assert_array_equal(dense.numpy(), wanted.numpy())
+    assert packed.nbytes > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator on this machine")
+def test_windows_unfold_on_an_accelerator(folder: Path) -> None:
+    store = _store(folder, chunk=1_024)
+    for chrom, start, end in _windows()[:40]:
+        packed = store.packed(RNA, chrom, start, end)
+        found = packed.dense("cuda").cpu().numpy()
+        np.testing.assert_array_equal(found, packed.dense().numpy())
+
+
+def test_a_block_whose_runs_do_not_add_up_is_refused_on_a_device(folder: Path) -> None:
+    packed = _store(folder, chunk=1_024).packed(RNA, "chr1", 0, 2_000)
+    wrong = replace(packed.pieces[0], size=1_023)
+    with pytest.raises(ValueError, match="its channels differ in length"):
+        replace(packed, pieces=[wrong]).spread("cpu")
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -216,7 +217,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class PackedRow:
-    """One window of a batch as it is read: tracks as runs, on the + strand. margin: bases read beyond."""
+    """One window of a batch as it is read: tracks not dense, on the + strand. margin: bases read beyond."""
 
     organism: str
     example: Example
@@ -242,6 +243,8 @@ class Windows:
     """Windows of several organisms. intervals: of each organism, all of one length.
 
     targets=False leaves the measured targets out (a student reads its teacher's predictions instead).
+    opened: blocks are only decompressed where windows are read, and unpacked where they are made dense; for
+    an accelerator, which does it in no time.
     """
 
     def __init__(
@@ -252,7 +255,9 @@ class Windows:
         channels: Channels,
         *,
         targets: bool = True,
+        opened: bool = False,
     ) -> None:
+        self._keep: Literal["packed", "runs"] = "packed" if opened else "runs"
         self.sources = {s.organism: s for s in sources if intervals.get(s.organism)}
         self.intervals = {name: list(intervals[name]) for name in self.sources}
         self.plan, self.channels, self.targets = plan, channels, targets
@@ -303,7 +308,7 @@ class Windows:
             read = slice(length - bases.stop, length - bases.start + margin)
         example = read_example(
             self.sources[organism], interval, max_sites=self.plan.max_sites, targets=self.targets, part=read,
-            packed=True,
+            keep=self._keep,
         )  # fmt: skip
         return PackedRow(organism, example, reverse, margin)
 

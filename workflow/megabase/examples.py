@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megabase.channels import STRAND_NUMBERS, TrackRows, rows_by_output
 from megabase.genome import Genes, Genome, Interval
-from megabase.shards import Runs, ShardStore, densify
+from megabase.shards import PackedSignal, Runs, ShardStore, densify
 from megabase.spec import OUTPUTS, TOKEN, TRACK_OUTPUTS, Kind, OutputType
 
 EVERY_SITE = 512  # splice sites of a class that an evaluated window may have
@@ -42,7 +42,7 @@ class Source:
 class Example:
     """One window. sequence uint8 [S]; targets by output type, no batch axis, and `splice_positions`.
 
-    Targets of tracks may be `Runs` still, as they are read and travel; `spread` makes them dense.
+    Targets of tracks may be `Runs` or `PackedSignal` still, as they are read; `spread` makes them dense.
     genes int32 [G, 3]: start and end relative to the window, clipped to it, and strand (0 = +, 1 = -).
     part: the bases that targets along the sequence cover, where they are not all of the window; contact
     maps, junctions and positions are always the window's.
@@ -80,13 +80,13 @@ def pieces(windows: Sequence[Interval], length: int | None) -> list[Interval]:
 
 
 def spread(example: Example, device: torch.device | str = "cpu") -> Example:
-    """The example with all tensors on a device, and the runs of its tracks made dense there.
+    """The example with all tensors on a device, and its tracks made dense there.
 
     Tracks become float32 [S, P] per base, or [S/128, P] sums of 128 bases for ChIP; NaN where missing.
     """
     targets = {
         name: track_target(value, OutputType(name), example.covered, device)
-        if isinstance(value, Runs)
+        if isinstance(value, Runs | PackedSignal)
         else value.to(device)
         for name, value in example.targets.items()
     }
@@ -94,9 +94,12 @@ def spread(example: Example, device: torch.device | str = "cpu") -> Example:
     return replace(example, targets=targets, **moved)
 
 
-def track_target(runs: Runs, output: OutputType, length: int, device: torch.device | str = "cpu") -> Tensor:
+def track_target(
+    signal: Runs | PackedSignal, output: OutputType, length: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """float32 [S, P] per base, or [S/128, P] sums of 128 bases for ChIP; NaN where missing."""
-    values = densify(runs, length, device)
+    packed = isinstance(signal, PackedSignal)
+    values = signal.dense(device) if packed else densify(signal, length, device)
     if 1 in OUTPUTS[output].resolutions:
         return values
     return values.unflatten(0, (-1, TOKEN)).sum(1)
@@ -151,12 +154,12 @@ def read_example(
     max_sites: int,
     targets: bool = True,
     part: slice | None = None,
-    packed: bool = False,
+    keep: Literal["dense", "runs", "packed"] = "dense",
 ) -> Example:
     """One window on the + strand; without its measured targets where they are not wanted.
 
-    part: the bases (whole tokens) of the window whose targets are read, by default all. packed: tracks are
-    left as runs.
+    part: the bases (whole tokens) of the window whose targets are read, by default all. keep: how far
+    tracks are unpacked; the tensors that `spread` makes of them are the same.
     """
     codes = torch.from_numpy(source.genome.codes(interval.chrom, interval.start, interval.end))
     genes = gene_spans(source.genes if OutputType.RNA_SEQ in source.tracks else None, interval)
@@ -166,11 +169,12 @@ def read_example(
         inside = interval
         if part is not None:
             inside = replace(interval, start=interval.start + part.start, end=interval.start + part.stop)
-        values |= {o: source.store.runs(o, inside.chrom, inside.start, inside.end) for o in present}
+        read = source.store.packed if keep == "packed" else source.store.runs
+        values |= {o: read(o, inside.chrom, inside.start, inside.end) for o in present}
         if OutputType.CONTACT_MAPS in source.tracks:
             maps = source.store.contacts(interval.chrom, interval.start, interval.length)
             values[OutputType.CONTACT_MAPS] = torch.from_numpy(maps)
         if any(OUTPUTS[o].kind in (Kind.SITES, Kind.USAGE, Kind.JUNCTIONS) for o in source.tracks):
             values |= splice_targets(source.store, interval, source.tracks, max_sites, part)
     example = Example(interval, codes, values, genes, part)
-    return example if packed else spread(example)
+    return spread(example) if keep == "dense" else example

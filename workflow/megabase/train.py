@@ -248,12 +248,14 @@ class Setup:
     splits: dict[str, dict[str, list[Interval]]]
     inputs: dict[str, str]
 
-    def windows(self, split: str, plan: Plan, *, targets: bool = True) -> Windows | None:
-        """Windows of a split; None where it has none."""
+    def windows(
+        self, split: str, plan: Plan, *, targets: bool = True, opened: bool = False
+    ) -> Windows | None:
+        """Windows of a split; None where it has none. opened: they are unpacked on the device."""
         found = self.splits.get(split, {})
         if not any(found.values()):
             return None
-        return Windows(self.sources, found, plan, self.channels, targets=targets)
+        return Windows(self.sources, found, plan, self.channels, targets=targets, opened=opened)
 
 
 def set_up(
@@ -304,7 +306,8 @@ def run(
     attach(model, layout)
     seed = int(description["seed"])
     plan = plan_of(settings, seed)
-    windows = setup.windows("train", plan, targets=measured)
+    on_device = next(model.parameters()).device.type != "cpu"
+    windows = setup.windows("train", plan, targets=measured, opened=on_device)
     if windows is None:
         raise ValueError(f"scheme {description['scheme']!r} leaves no training window; look at folds.schemes")
     held = setup.windows("valid", plan)

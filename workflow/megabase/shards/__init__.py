@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from megabase.shards.packed import PackedSignal
 from megabase.shards.reader import ShardStore
 from megabase.shards.runs import Runs, densify
 from megabase.shards.sites import Splicing
 from megabase.shards.writer import write_shards
 
-__all__ = ["Runs", "ShardStore", "Splicing", "densify", "write_shards"]
+__all__ = ["PackedSignal", "Runs", "ShardStore", "Splicing", "densify", "write_shards"]

@@ -137,10 +137,25 @@ def _planes(values: np.ndarray, count: int) -> list[np.ndarray]:
     return [table[:, plane] for plane in range(count)]
 
 
-def decode_chunk(data: bytes, form: ChunkFormat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`(counts int64 [P], lengths int32 [R], stored bits [R])` of a block of `encode_chunk`.
+@dataclass(frozen=True)
+class OpenChunk:
+    """A block that is decompressed and no more: its head is read, its body are byte planes still.
 
-    ValueError if it is not one: the checksum differs, or channels do not add up to whole chunks.
+    planes: bytes of a run's length. counts, entries int64 [P]: runs of each channel, and values in its table
+    (0 = its values are stored themselves). body uint8: planes of lengths less one, of tables, ranks, planes
+    of the values that have no rank.
+    """
+
+    planes: int
+    counts: np.ndarray
+    entries: np.ndarray
+    body: np.ndarray
+
+
+def open_chunk(data: bytes, form: ChunkFormat) -> OpenChunk:
+    """Decompress a block of `encode_chunk`, which lets other threads run meanwhile.
+
+    ValueError if it is not one: the checksum differs, or its size is not what its head says.
     """
     try:
         raw = zstandard.ZstdDecompressor().decompress(data)
@@ -152,37 +167,54 @@ def decode_chunk(data: bytes, form: ChunkFormat) -> tuple[np.ndarray, np.ndarray
     planes, counts, entries = np.split(
         np.frombuffer(raw, _HEAD, head).astype(np.int64), [1, 1 + form.channels]
     )
-    size, total = PACKED[form.dtype].itemsize, int(counts.sum())
-    ranked = entries > 0
-    n_ranks, n_table = int(counts[ranked].sum()), int(entries.sum())
-    wanted = 4 * head + int(planes[0]) * total + size * n_table + n_ranks + size * (total - n_ranks)
-    if len(raw) != wanted:
-        raise ValueError(f"{len(raw)} bytes, its head wants {wanted}; it is of another number of channels")
-    body = np.frombuffer(raw, np.uint8, offset=4 * head)
-    lengths, body = _join_planes(body, int(planes[0]), total, np.dtype("<i4"))
+    chunk = OpenChunk(int(planes[0]), counts, entries, np.frombuffer(raw, np.uint8, offset=4 * head))
+    if len(chunk.body) != (wanted := sum(body_parts(chunk, form))):
+        raise ValueError(
+            f"{len(raw)} bytes, its head wants {wanted + 4 * head}; it is of another number of channels"
+        )
+    return chunk
+
+
+def body_parts(chunk: OpenChunk, form: ChunkFormat) -> tuple[int, int, int, int]:
+    """Bytes of the parts of a body: lengths, tables, ranks, plain values."""
+    size, total = PACKED[form.dtype].itemsize, int(chunk.counts.sum())
+    n_ranks = int(chunk.counts[chunk.entries > 0].sum())
+    return chunk.planes * total, size * int(chunk.entries.sum()), n_ranks, size * (total - n_ranks)
+
+
+def decode_chunk(data: bytes, form: ChunkFormat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(counts int64 [P], lengths int32 [R], stored bits [R])` of a block; ValueError as `open_chunk`."""
+    return decode_open(open_chunk(data, form), form)
+
+
+def decode_open(chunk: OpenChunk, form: ChunkFormat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(counts int64 [P], lengths int32 [R], stored bits [R])` of an open block."""
+    counts, entries, dtype = chunk.counts, chunk.entries, PACKED[form.dtype]
+    edges = np.cumsum(body_parts(chunk, form))[:-1]
+    in_lengths, in_table, ranks, in_plain = np.split(chunk.body, edges)
+    lengths = _join_planes(in_lengths, chunk.planes, np.dtype("<i4"))
     lengths += 1
-    table, body = _join_planes(body, size, n_table, PACKED[form.dtype])
-    ranks, body = body[:n_ranks], body[n_ranks:]
-    plain, _ = _join_planes(body, size, total - n_ranks, PACKED[form.dtype])
-    if n_ranks == 0:
+    table = _join_planes(in_table, dtype.itemsize, dtype)
+    plain = _join_planes(in_plain, dtype.itemsize, dtype)
+    if len(ranks) == 0:
         return counts, lengths, plain
+    ranked = entries > 0
     first = np.cumsum(entries) - entries
     looked_up = table[np.repeat(first[ranked], counts[ranked]) + ranks]
-    if n_ranks == total:
+    if len(ranks) == len(lengths):
         return counts, lengths, looked_up
     is_ranked = np.repeat(ranked, counts)
-    bits = np.empty(total, PACKED[form.dtype])
+    bits = np.empty(len(lengths), dtype)
     bits[is_ranked], bits[~is_ranked] = looked_up, plain
     return counts, lengths, bits
 
 
-def _join_planes(body: np.ndarray, planes: int, count: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Integers [count] of consecutive byte planes, and what follows them."""
+def _join_planes(body: np.ndarray, planes: int, dtype: np.dtype) -> np.ndarray:
+    """Integers of byte planes that follow each other."""
     if planes == 1:
-        values = body[:count].astype(dtype)
-    else:
-        table = np.zeros((count, dtype.itemsize), np.uint8)
-        for plane in range(planes):
-            table[:, plane] = body[plane * count : (plane + 1) * count]
-        values = table.view(dtype).ravel()
-    return values, body[planes * count :]
+        return body.astype(dtype)
+    count = len(body) // planes
+    table = np.zeros((count, dtype.itemsize), np.uint8)
+    for plane in range(planes):
+        table[:, plane] = body[plane * count : (plane + 1) * count]
+    return table.view(dtype).ravel()

@@ -12,8 +12,9 @@ import zstandard
 from megabase.files import FileError, read_json, read_table
 from megabase.shards.bands import ROWS, Band, decode_rows, rebin, square
 from megabase.shards.blocks import Blocks
-from megabase.shards.encoding import ChunkFormat
-from megabase.shards.runs import Runs, cut_chunk, join_runs, missing_runs
+from megabase.shards.encoding import ChunkFormat, OpenChunk, open_chunk
+from megabase.shards.packed import PackedSignal, Piece
+from megabase.shards.runs import Runs
 from megabase.shards.sites import SpliceTables, Splicing
 from megabase.spec import PAIR, OutputType
 from megabase.tracks.table import base_name
@@ -71,8 +72,11 @@ class ShardStore:
         """Rows of the track table of one output type, in channel order."""
         return self.tracks.filter(pl.col("output_type") == str(output_type))
 
-    def runs(self, output_type: OutputType, chrom: str, start: int, end: int) -> Runs:
-        """Signal of bases start..end (0-based half-open) of every channel of a track output type."""
+    def packed(self, output_type: OutputType, chrom: str, start: int, end: int) -> PackedSignal:
+        """Signal of bases start..end (0-based half-open) of a track output type, its blocks only opened.
+
+        FileError if a block is damaged.
+        """
         output_type = OutputType(output_type)
         if output_type not in self._forms:
             raise ValueError(
@@ -81,25 +85,30 @@ class ShardStore:
         length, form = self._length(chrom), self._forms[output_type]
         if end <= start:
             raise ValueError(f"window {chrom}:{start}-{end} is empty")
-        pieces = []
-        low, high = max(start, 0), min(end, length)
-        if low >= high:
-            return missing_runs(form.channels, end - start)
-        if start < low:
-            pieces.append(missing_runs(form.channels, low - start))
-        for chunk in range(low // self.chunk, -(-high // self.chunk)):
-            origin = chunk * self.chunk
-            first, last = max(low - origin, 0), min(high - origin, self.chunk)
-            pieces.append(self._cut(output_type, self._first_chunk[chrom] + chunk, first, last))
-        if end > high:
-            pieces.append(missing_runs(form.channels, end - high))
-        return join_runs(pieces)
+        pieces, (low, high) = [], (max(start, 0), min(end, length))
+        for number in range(low // self.chunk, -(-high // self.chunk)) if low < high else ():
+            origin = number * self.chunk
+            first, last = max(low, origin), min(high, origin + self.chunk)
+            chunk = self._open(output_type, self._first_chunk[chrom] + number)
+            size = min(self.chunk, length - origin)
+            pieces.append(Piece(first - start, chunk, size, first - origin, last - origin))
+        return PackedSignal(form, end - start, pieces)
 
-    def _cut(self, output_type: OutputType, number: int, first: int, last: int) -> Runs:
-        """Runs of bases first..last of a block; FileError if it is damaged."""
+    def runs(self, output_type: OutputType, chrom: str, start: int, end: int) -> Runs:
+        """As `packed`, as runs: every channel's of each stretch of equal values."""
+        packed = self.packed(output_type, chrom, start, end)
+        try:
+            return packed.runs()
+        except ValueError as error:
+            raise FileError(
+                f"{self._signal[OutputType(output_type)].path}: a block of {chrom}:{start}-{end} is damaged: "
+                f"{error}; write the store again"
+            ) from error
+
+    def _open(self, output_type: OutputType, number: int) -> OpenChunk:
         blocks = self._signal[output_type]
         try:
-            return cut_chunk(blocks.read(number), self._forms[output_type], first, last)
+            return open_chunk(blocks.read(number), self._forms[output_type])
         except ValueError as error:
             raise FileError(
                 f"{blocks.path}: block {number} is damaged: {error}; write the store again"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megabase.shards.encoding import ChunkFormat, decode_chunk, unpack
+from megabase.shards.encoding import ChunkFormat, OpenChunk, decode_open, unpack
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def densify(runs: Runs, length: int, device: torch.device | str = "cpu") -> Tens
     return dense.view(runs.channels, length).T
 
 
-def cut_chunk(data: bytes, form: ChunkFormat, first: int, last: int) -> Runs:
+def cut_chunk(chunk: OpenChunk, form: ChunkFormat, first: int, last: int) -> Runs:
     """Runs of bases first..last (half-open, within the chunk's own length) of a block."""
-    counts, lengths, bits = decode_chunk(data, form)
+    counts, lengths, bits = decode_open(chunk, form)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     sizes = np.add.reduceat(lengths, offsets[:-1])
     if (counts == 0).any() or (sizes != sizes[0]).any():
