@@ -296,3 +296,42 @@ def test_distances_and_sequence_features() -> None:
     assert nearest(np.empty(0, dtype=int), 0, 1) is None
     assert gc_change("A", "G") == 1 and gc_change("GC", "G") == -1 and gc_change("A", "T") == 0
     assert kmer_codes(encode("ACGTN"), 2).tolist() == [1, 6, 11, -1]
+
+
+@pytest.mark.parametrize("task", ["eqtl_causality", "eqtl_sign"])
+def test_a_split_uses_its_chromosomes_alone(genome: Path, tmp_path: Path, task: str) -> None:
+    """Negatives too; names without chr are the genome's."""
+    gene, other = "ENSG00000000001", "ENSG00000000002"
+    rows = [(_snv(genome, at, chrom), name, pip, 0.5)
+            for chrom, name in (("chr1", gene), ("chr2", other))
+            for at, pip in ((150, 0.95), (152, 0.001), (350, 0.97), (352, 0.001))]  # fmt: skip
+    table = _credible(tmp_path / "t.gz", rows)
+    settings = _settings(task)
+    folder = genome
+    prepare_benchmark(
+        [f"{table}=liver"],
+        folder / "g",
+        folder / "genes",
+        tmp_path / "out",
+        settings,
+        "b",
+        0,
+        chromosomes=["1"],
+    )
+    found = read_table(tmp_path / "out" / "table.parquet", "benchmark")
+    assert set(found["chrom"]) == {"chr1"} and found.height >= 2
+    rejected = read_tsv(tmp_path / "out" / "rejected.tsv", "rejected")
+    assert (
+        rejected.filter(pl.col("reason") == "chromosome_of_another_split")["detail"].to_list() == ["chr2"] * 4
+    )
+    with pytest.raises(FileError, match="8 chromosome_of_another_split"):
+        prepare_benchmark(
+            [f"{table}=liver"],
+            folder / "g",
+            folder / "genes",
+            tmp_path / "o",
+            settings,
+            "b",
+            0,
+            chromosomes=["9"],
+        )

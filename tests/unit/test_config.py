@@ -253,3 +253,14 @@ def test_paths_of_vcfs_are_told_from_accessions() -> None:
     assert all(map(is_vcf_path, ("my.vcf", "my.vcf.gz", "a/b", "x.bcf")))
     assert not is_vcf_path("alpha_variants")
     assert all(map(is_bed_path, ("my.bed", "my.bed.gz", "a/b"))) and not is_bed_path("alpha_regions")
+
+
+def test_a_benchmark_may_use_a_split_of_the_chromosomes() -> None:
+    eqtl = {"task": "eqtl_sign", "tables": ["t"], "genome": "x", "scorers": ["rna_seq"]}
+    config = load_config(values(benchmarks={"b": eqtl, "c": eqtl | {"split": "zero_shot/test"}}), "c.yaml")
+    assert config.benchmark_chromosomes("b") == []
+    assert config.benchmark_chromosomes("c") == config.folds.variant_splits["zero_shot"]["test"]
+    with pytest.raises(
+        FileError, match=r"benchmarks\.b\.split: zero_shot/train is not one of zero_shot/valid"
+    ):
+        load_config(values(benchmarks={"b": eqtl | {"split": "zero_shot/train"}}), "c.yaml")

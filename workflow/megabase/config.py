@@ -125,6 +125,7 @@ class Config(Section):
                 )
         for name in self.benchmarks:
             self._check_shared_scores(name)
+            self.benchmark_chromosomes(name)
         for key, names in (("windows", self.organisms), ("variants", self.variant_sets)):
             if unknown := sorted(set(getattr(self.cost, key)) - set(names)):
                 raise ValueError(f"cost.{key}: {', '.join(unknown)} is not one of {names}")
@@ -135,6 +136,18 @@ class Config(Section):
                 f"report.explain: {self.report.explain} is scored on haplotypes; name another set"
             )
         return self
+
+    def benchmark_chromosomes(self, name: str) -> list[str]:
+        """Chromosomes whose variants a benchmark uses, as its `split` names them; empty: all."""
+        text = self.benchmarks[name].split
+        if text is None:
+            return []
+        splits, _, split = text.partition("/")
+        found = self.folds.variant_splits.get(splits, {}).get(split)
+        if found is None:
+            known = [f"{n}/{s}" for n, parts in self.folds.variant_splits.items() for s in parts]
+            raise ValueError(f"benchmarks.{name}.split: {text} is not one of {', '.join(known)}")
+        return found
 
     def _check_teachers(self, scheme: str, key: str) -> None:
         """A spread needs two teachers."""

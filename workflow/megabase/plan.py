@@ -384,6 +384,10 @@ class Plan:
         """Settings of a benchmark."""
         return section_json(self.settings.benchmarks[wildcards.benchmark])
 
+    def benchmark_chromosomes(self, wildcards: Any) -> str:
+        """Chromosomes whose variants a benchmark uses; empty: all."""
+        return ",".join(self.settings.benchmark_chromosomes(wildcards.benchmark))
+
     def benchmark_scores(self, wildcards: Any) -> str:
         """Scores that a benchmark judges: of its own variants, or of the set that it shares."""
         return f"<results>/scores/{self.settings.variants_of(wildcards.benchmark)}/{wildcards.model}"

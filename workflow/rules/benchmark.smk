@@ -21,10 +21,12 @@ rule prepare_benchmark:
         folder=subpath(output.table, parent=True),
         sources=plan.benchmark_sources,
         settings=plan.benchmark_settings,
+        chromosomes=plan.benchmark_chromosomes,
         seed=settings.seed,
     shell:
         "megabase prepare-benchmark {params.sources:q} --name {wildcards.benchmark} --genome {input.genome:q} "
-        "--genes={input.genes:q} --settings {params.settings:q} --seed {params.seed} -o {params.folder:q} &> {log:q}"
+        "--genes={input.genes:q} --settings {params.settings:q} --seed {params.seed} "
+        "--chromosomes={params.chromosomes:q} -o {params.folder:q} &> {log:q}"
 
 
 rule evaluate_benchmark:

@@ -66,23 +66,28 @@ def prepare_benchmark(
     settings: BenchmarkSettings,
     name: str,
     seed: int,
+    *,
+    chromosomes: Sequence[str] = (),
 ) -> None:
     """Write `table.parquet`, `variants.vcf.gz` and `rejected.tsv` of one benchmark into `output`.
 
     tables: `path`, `path=tissue` or `path=tissue=ontology_curie`, one for each measured tissue. QTL tasks
-    need `genes_folder`. FileError if a table cannot be read, or if no row is left to predict.
+    need `genes_folder`. chromosomes: variants on others are rejected, before negatives are matched; empty:
+    all. FileError if a table cannot be read, or if no row is left to predict.
     """
     from megabase.genome import Genes, Genome
 
     sources = [Source.parse(text) for text in tables]
     genome = Genome.open(genome_folder)
+    own = [genome.resolve(chrom) or genome.resolve(f"chr{chrom}") for chrom in chromosomes]
+    chosen = [chrom for chrom in own if chrom is not None] if chromosomes else list(genome.lengths)
     if settings.task == "mpra":
-        table, rejected = mpra_rows(sources, genome)
+        table, rejected = mpra_rows(sources, genome, chosen)
     elif genes_folder is None:
         raise FileError(f"benchmark {name}: task {settings.task} needs gene models; give the genome `genes`")
     else:
         genes = Genes.open(genes_folder)
-        table, rejected = qtl_rows(sources, genome, genes.genes, genes.exons, settings, name, seed)
+        table, rejected = qtl_rows(sources, genome, genes.genes, genes.exons, settings, name, seed, chosen)
     if table.is_empty():
         reasons = rejected.group_by("reason").len().sort("reason").rows()
         raise FileError(
@@ -104,14 +109,30 @@ def _write(table: pl.DataFrame, rejected: pl.DataFrame, genome: Genome, output: 
     write_table(table, output / "table.parquet", stamp)
 
 
-def mpra_rows(sources: Sequence[Source], genome: Genome) -> tuple[pl.DataFrame, pl.DataFrame]:
+def on_chromosomes(rows: pl.DataFrame, chosen: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(rows on the chosen chromosomes, the others with their reason)."""
+    inside = pl.col("chrom").is_in(list(chosen))
+    reason = {"reason": pl.lit("chromosome_of_another_split"), "detail": pl.col("chrom")}
+    return rows.filter(inside), rows.filter(~inside).with_columns(**reason)
+
+
+def mpra_rows(
+    sources: Sequence[Source], genome: Genome, chosen: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(rows, rejected rows) of an MPRA: group = element, tissue = cell line, effect = log2 coefficient."""
-    read = [read_mpra(source, genome) for source in sources]
+    read, others = [], []
+    for source in sources:
+        accepted, rejected = read_mpra(source, genome)
+        accepted, other = on_chromosomes(accepted, chosen)
+        read.append((accepted, rejected))
+        others.append(
+            rejected_rows(other.with_columns(variant=pl.col("variant_id")), source.path.name, "element")
+        )
     table = pl.concat([accepted for accepted, _ in read])
     table = table.with_columns(
         group=pl.col("element"), tissue=pl.col("element").replace_strict(CELL_LINES, default="")
     )
-    return _shaped(table), pl.concat([rejected for _, rejected in read])
+    return _shaped(table), pl.concat([*(rejected for _, rejected in read), *others])
 
 
 def qtl_rows(
@@ -122,14 +143,16 @@ def qtl_rows(
     settings: BenchmarkSettings,
     name: str,
     seed: int,
+    chosen: Sequence[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(rows, rejected rows) of a QTL task; one row a variant, gene and tissue, group = tissue."""
     accepted, rejected = [], []
     for source in sources:
         good, bad = place_variants(read_credible_sets(source), genome)
+        good, other = on_chromosomes(good, chosen)
         good, unplaced = _on_genes(good, genes, exons, settings.task)
         accepted.append(good.with_columns(table=pl.lit(source.path.name)))
-        rejected += [rejected_rows(part, source.path.name) for part in (bad, unplaced)]
+        rejected += [rejected_rows(part, source.path.name) for part in (bad, other, unplaced)]
     rows = strongest(pl.concat(accepted))
     if TASKS[settings.task].matched_on:
         rows, unused = _causality(rows, settings, name, seed)

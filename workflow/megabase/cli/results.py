@@ -34,12 +34,16 @@ def prepare_benchmark(
     output: Output,
     genes: GenesFolder = "",
     seed: Seed = 0,
+    chromosomes: Annotated[str, typer.Option(help="use variants on these alone, a,b,...; empty: all")] = "",
 ) -> None:
     """Turn measured effects into a benchmark's table and the VCF of its variants."""
     from megabase.benchmark import tasks
 
     given = begin("prepare-benchmark", sections.BenchmarkSettings, settings, seed)
-    tasks.prepare_benchmark(tables, folder_of(genome), optional(genes), output, given, name, seed)
+    chosen = [chrom for chrom in chromosomes.split(",") if chrom]
+    tasks.prepare_benchmark(
+        tables, folder_of(genome), optional(genes), output, given, name, seed, chromosomes=chosen
+    )
 
 
 def evaluate_benchmark(

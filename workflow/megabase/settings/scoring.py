@@ -169,6 +169,8 @@ class EnhancerSetSettings(EnhancerScoring):
 class BenchmarkSettings(Section):
     """One variant-effect benchmark."""
 
+    SILENT = frozenset({"split"})
+
     task: Literal["eqtl_sign", "eqtl_effect", "eqtl_causality", "sqtl_causality", "mpra"] = Field(
         description="what is measured: auROC, Spearman, auPRC, auPRC, Pearson"
     )
@@ -184,3 +186,8 @@ class BenchmarkSettings(Section):
     min_pip: Fraction = Field(0.9, description="a variant at or above is causal")
     max_pip: Fraction = Field(0.01, description="a variant below is a candidate negative")
     bootstrap: Positive = Field(1000, description="resamples for an interval")
+    split: str | None = Field(
+        None,
+        description="`name/split` of folds.variant_splits, such as zero_shot/test: only variants on its "
+        "chromosomes are used; none: all",
+    )
