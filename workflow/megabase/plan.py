@@ -104,11 +104,15 @@ class Plan:
 
     @cached_property
     def _source_settings(self) -> str:
-        return section_json(self.settings.sources)  # once, and not for every file of a release
+        return shlex.quote(section_json(self.settings.sources))  # once, and not for every file of a release
 
-    def source_settings(self, wildcards: Any, output: Any) -> str:
-        """How files are fetched; it asks for `output`, so that a change fetches nothing anew (see below)."""
-        return self._source_settings
+    def source_manner(self, wildcards: Any, output: Any) -> str:
+        """How files are fetched, and where the jobs keep the rate of requests to each host, as options.
+
+        It asks for `output`, so that a change fetches nothing anew (see below).
+        """
+        turns = Path(output.file).parents[1] / TURNS
+        return f"--turns {shlex.quote(str(turns))} --settings {self._source_settings}"
 
     def source_options(self, wildcards: Any) -> str:
         """URL of a file, with the folder of data filled in, and the checksums and size that are stated.
@@ -468,11 +472,6 @@ def chunks_folder(wildcards: Any, input: Any) -> str:
 def uncertainty_folder(wildcards: Any, input: Any) -> str:
     """Folder that holds the chunks of the ensemble whose spread is joined; empty: there is none."""
     return str(Path(input.uncertainty[0]).parents[1]) if input.uncertainty else ""
-
-
-def turns_folder(wildcards: Any, output: Any) -> str:
-    """Folder in which the jobs that fetch files keep the rate of requests to each host."""
-    return str(Path(output.file).parents[1] / TURNS)
 
 
 def files_folder(wildcards: Any, output: Any) -> str:

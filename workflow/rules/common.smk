@@ -14,7 +14,6 @@ from megabase.plan import (
     files_folder,
     genomes_folder,
     stores_folder,
-    turns_folder,
     uncertainty_folder,
 )
 from megabase.region_jobs import RegionJobs

@@ -33,7 +33,6 @@ rule fetch_source:
         runtime="12h",
     params:
         source=plan.source_options,
-        turns=turns_folder,
-        settings=plan.source_settings,
+        manner=plan.source_manner,
     shell:
-        "megabase fetch-source {params.source} -o {output.file:q} --turns {params.turns:q} --settings {params.settings:q} &> {log:q}"
+        "megabase fetch-source {params.source} -o {output.file:q} {params.manner} &> {log:q}"
