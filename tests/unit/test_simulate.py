@@ -56,7 +56,8 @@ def _junctions(portal: Path) -> pl.DataFrame:
 
 
 def test_same_seed_writes_the_same_bytes(portal: Path, tmp_path: Path) -> None:
-    simulate_demo(tmp_path, 7, size=SMALL)
+    """Side by side, too."""
+    simulate_demo(tmp_path, 7, size=SMALL, processes=2)
     assert _digests(tmp_path) == _digests(portal)
 
 

@@ -8,6 +8,7 @@ rule simulate_demo:
         "<logs>/simulate_demo.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 2
     resources:
         mem="4GB",
         runtime="30m",
@@ -15,7 +16,7 @@ rule simulate_demo:
         folder=files_folder,
         seed=settings.seed,
     shell:
-        "megabase simulate-demo -o {params.folder:q} --seed {params.seed} &> {log:q}"
+        "megabase simulate-demo -o {params.folder:q} --seed {params.seed} --threads {threads} &> {log:q}"
 
 
 rule fetch_source:

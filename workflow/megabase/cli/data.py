@@ -32,12 +32,12 @@ from megabase.options import (
 )
 
 
-def simulate_demo(output: Output, seed: Seed = 0) -> None:
+def simulate_demo(output: Output, seed: Seed = 0, threads: Threads = 1) -> None:
     """Write the files of the demo portal: two synthetic species with known truth."""
     from megabase.simulate import demo
 
     logs.start("simulate-demo", seed=seed)
-    demo.simulate_demo(output, seed)
+    demo.simulate_demo(output, seed, processes=threads)
 
 
 def fetch_source(

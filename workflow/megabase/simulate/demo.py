@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -164,14 +167,44 @@ def write_file(state: State, population: Population, file: DemoFile, path: Path,
         write_signal(state, file, path, seed)
 
 
+World = tuple[dict[str, State], Population, Path, int]  # states, variants, folder and seed
+_world: list[World] = []  # of this process: told once, not with every file
+
+
+def _begin(world: World) -> None:
+    _world[:] = [world]
+
+
+def _write(file: DemoFile) -> str:
+    """Write a file of the process's world; returns its name."""
+    states, population, folder, seed = _world[0]
+    write_file(states[file.organism], population, file, folder / file.name, seed)
+    return file.name
+
+
+def _write_all(files: Sequence[DemoFile], world: World, processes: int) -> Iterator[str]:
+    """Write files side by side; yields their names in order."""
+    if processes == 1:
+        _begin(world)
+        yield from map(_write, files)
+        return
+    context = get_context("spawn")  # a fork would copy the locks of polars' threads
+    with ProcessPoolExecutor(processes, context, _begin, (world,)) as pool:
+        yield from pool.map(_write, files)
+
+
 def simulate_demo(
-    output: Path, seed: int, manifest: Path | None = None, size: DemoSize | None = None
+    output: Path,
+    seed: int,
+    manifest: Path | None = None,
+    size: DemoSize | None = None,
+    *,
+    processes: int = 1,
 ) -> None:
     """Write every file of the demo portal into `output`, and the truth into `output/truth`.
 
     manifest: where to write the portal's manifest, with URLs that point into `output`. The same seed gives
-    the
-    same bytes. Raises OSError where the folder cannot be written.
+    the same bytes, by any number of processes. Raises OSError where the folder cannot be written.
     """
     output, size = Path(output), size or DemoSize()
     files = demo_files()
@@ -180,9 +213,9 @@ def simulate_demo(
         genomes = {"alpha": alpha, "beta": diverged_genome(seed, "beta", size.beta, alpha)}
         states = {organism: derive_state(genome) for organism, genome in genomes.items()}
         population = draw_population(states["alpha"], seed, size)
-        for file in files:
-            write_file(states[file.organism], population, file, output / file.name, seed)
-            bar.advance(note=file.name)
+        output.mkdir(parents=True, exist_ok=True)
+        for name in _write_all(files, (states, population, output, seed), processes):
+            bar.advance(note=name)
         write_truth(output / TRUTH, states, population, seed)
     if manifest is not None:
         write_manifest(Path(manifest), str(output))
