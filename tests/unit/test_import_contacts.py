@@ -123,6 +123,8 @@ def test_masked_and_padding_maps(world: Path) -> None:
     known = np.array([[[True, True, False, False]]])
     write(world, [record(0, maps, contact_maps_mask=tensor(known, "bool"))])
     np.testing.assert_allclose(imported(world).contacts("chr1", 0, SIZE), truth(0, 8), rtol=1e-6)
+    write(world, [record(0, np.concatenate([truth(0, 8), np.zeros((8, 8, 2), np.float32)], axis=2))])
+    np.testing.assert_allclose(imported(world).contacts("chr1", 0, SIZE), truth(0, 8), rtol=1e-6)
 
 
 def test_an_import_is_kept_and_small_types_round_once(world: Path) -> None:

@@ -16,6 +16,7 @@ from megabase.files import FileError, Stamp, write_table
 from megabase.settings.data import ShardSettings
 from megabase.shards import ShardStore
 from megabase.shards.importing import import_tfrecords
+from megabase.shards.tfrecords import parse_tensor
 from megabase.spec import TRACK_COLUMNS
 
 SIZE, TARGET, LISTED = 2_048, 1_536, 4  # bases of a window and of its targets, sites listed by class
@@ -135,6 +136,35 @@ def test_a_window_holds_what_the_records_say_of_it(world: Path, together: bool) 
     assert store.tracks["output_type"].to_list() == ["splice_site_usage"] * 4 + ["splice_junctions"] * 4
 
 
+def _one(base: int, channel: int) -> np.ndarray:
+    """Usage in one place."""
+    used = np.zeros((TARGET, 4))
+    used[base, channel] = 1
+    return used
+
+
+def _padded(values: np.ndarray) -> np.ndarray:
+    """Channels with one more of zeros behind each half, as the smaller organism's records may have them."""
+    more = np.zeros((*values.shape[:-1], 1), values.dtype)
+    return np.concatenate([values[..., :2], more, values[..., 2:], more], axis=-1)
+
+
+def test_padding_behind_each_half_is_left_out(world: Path) -> None:
+    write(world)
+    wanted = imported(world)
+    tables = {kind: pl.read_parquet(world / "s" / f"{kind}.parquet") for kind in ("usage", "junctions")}
+
+    def pad(window: str, found: dict[str, dict[str, bytes]]) -> None:
+        for bundle, kind in (("splice_site_usage", "float16"), ("splice_junctions", "float32")):
+            values = np.asarray(parse_tensor(memoryview(found[bundle][bundle])))
+            found[bundle][bundle] = tensor(_padded(values), kind)
+
+    write(world, pad)
+    assert imported(world).tracks.equals(wanted.tracks)
+    for kind, table in tables.items():
+        assert pl.read_parquet(world / "s" / f"{kind}.parquet").equals(table)
+
+
 def test_tables_hold_every_site_and_junction_once(world: Path) -> None:
     write(world)
     imported(world)
@@ -173,13 +203,6 @@ def _set(bundle: str, values: np.ndarray, kind: str, at: str = "chr1:800") -> Ch
     return change
 
 
-def _one(base: int, channel: int) -> np.ndarray:
-    """Usage in one place."""
-    used = np.zeros((TARGET, 4))
-    used[base, channel] = 1
-    return used
-
-
 def _flags(*more: tuple[int, int]) -> np.ndarray:
     """Sites of the second window and more of them."""
     flags = np.zeros((TARGET, 5), bool)
@@ -200,7 +223,7 @@ def _flags(*more: tuple[int, int]) -> np.ndarray:
          r"chr2:256: usage where no splice site of that strand is"),
         (_set("splice_site_usage", np.zeros((TARGET, 4)), "float16"),
          r"record 2, chr1:1400: splice_site_usage differs from what another record says"),
-        (_set("splice_site_usage", np.zeros((TARGET, 6)), "float16"),
+        (_set("splice_site_usage", _padded(_one(0, 0))[:, ::-1], "float16"),
          r"splice_site_usage has 6 channels; the track table has 4"),
         (_set("splice_junctions", np.ones((LISTED, LISTED, 4)), "float32", "chr2:0"),
          r"a count of sites beyond those that it lists"),

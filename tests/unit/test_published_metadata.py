@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from published_stand_ins import TRACKS, published_text
 
@@ -14,7 +15,7 @@ from megabase.channels import Channels
 from megabase.files import FileError
 from megabase.model import Sizes
 from megabase.model.sizes import PUBLISHED_CHANNELS
-from megabase.predictors.metadata import read_metadata
+from megabase.predictors.metadata import is_metadata, read_metadata, track_table
 from megabase.spec import TRACK_COLUMNS, OutputType, SiteClass
 
 
@@ -61,6 +62,19 @@ def test_published_metadata_counts(published_tables: dict[str, Any]) -> None:
         assert table.widths == dict(PUBLISHED_CHANNELS)
         assert [len(table.tracks.get(output, [])) for output in OutputType] == counts
         assert sum(counts) - 1 == total  # the class of no site is no track
+
+
+def test_the_track_table_of_published_records(real_data: Path) -> None:
+    """Channels of every bundle in order: what `import-tfrecords --table` takes."""
+    path = real_data / PUBLISHED.format("MUS_MUSCULUS")
+    table = track_table(path, "mouse")
+    assert is_metadata(path) and not is_metadata("tracks.parquet")
+    assert table.columns == list(TRACK_COLUMNS) and set(table["organism"]) == {"mouse"}
+    counts = dict(table["output_type"].value_counts().iter_rows())
+    assert counts["rna_seq"] == 173 and counts["contact_maps"] == 8 and "splice_sites" not in counts
+    for output in ("splice_site_usage", "splice_junctions"):
+        rows = table.filter(pl.col("output_type") == output)
+        assert rows["strand"].to_list() == ["+"] * 90 + ["-"] * 90
 
 
 def test_published_metadata_rows(published_tables: dict[str, Any]) -> None:

@@ -305,16 +305,21 @@ def predict(
 
 def import_tfrecords(
     folder: Annotated[Path, typer.Argument(help="published records of one organism: FOLD_SPLIT/ORGANISM")],
-    table: Annotated[Path, typer.Option(help="track table: the channels of the records, in order")],
+    table: Annotated[Path, typer.Option(help="track table, or the published metadata (.textproto)")],
     genome: GenomeFolder,
     output: Output,
     settings: Annotated[str, typer.Option(help="JSON, or a YAML file, of the section `shards`")] = "",
 ) -> None:
     """Write a training store from published training records (TFRecord files)."""
+    from megabase import genome as genomes
+    from megabase.predictors import metadata
     from megabase.shards import importing
 
     given = begin("import-tfrecords", sections.ShardSettings, settings)
-    importing.import_tfrecords(folder, table, folder_of(genome), output, given)
+    where = folder_of(genome)
+    published = metadata.is_metadata(table)
+    tracks = metadata.track_table(table, genomes.Genome.open(where).organism) if published else table
+    importing.import_tfrecords(folder, tracks, where, output, given)
 
 
 def export_zarr(

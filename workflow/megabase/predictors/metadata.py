@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from megabase.channels import TrackRows, rows_by_output
 from megabase.files import FileError
 from megabase.predictors.textproto import Message, read_textproto
@@ -60,6 +62,19 @@ def read_metadata(path: str | Path, organism: str) -> PublishedTracks:
     if not widths:
         raise FileError(f"{path}: has no output_metadata; wanted the published metadata of one organism")
     return PublishedTracks(widths, rows_by_output(rows, sites=OutputType.SPLICE_SITES in widths))
+
+
+def is_metadata(path: str | Path) -> bool:
+    """Whether a file is published metadata by its name: `.textproto` or `.textproto.gz`."""
+    return Path(path).name.removesuffix(".gz").endswith((".textproto", ".txtpb"))
+
+
+def track_table(path: str | Path, organism: str) -> pl.DataFrame:
+    """TRACK_COLUMNS of the measured tracks of a metadata file, in channel order (`read_metadata`)."""
+    rows = [row for found in read_metadata(path, organism).tracks.values() for row in found]
+    measured = [{key: row.get(key) for key in TRACK_COLUMNS} for row in rows]
+    table = pl.DataFrame(measured, infer_schema_length=None)
+    return table.filter(pl.col("output_type") != str(OutputType.SPLICE_SITES))
 
 
 def _output_of(block: Message, path: str | Path) -> tuple[OutputType, list[Message]]:

@@ -78,7 +78,7 @@ def _maps(record: Record, channels: int) -> np.ndarray:
     mask = record.example.get(f"{NAME}_mask")
     if mask is not None:
         maps[~np.broadcast_to(mask, maps.shape)] = np.nan
-    if maps.shape[2] < channels or not np.isnan(maps[:, :, channels:]).all():
+    if maps.shape[2] < channels or np.nan_to_num(maps[:, :, channels:]).any():
         raise FileError(
             f"{record.where}: {NAME} has shape {maps.shape}; the track table has {channels} such maps"
         )

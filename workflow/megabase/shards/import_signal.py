@@ -35,7 +35,7 @@ def import_signal(
 ) -> dict[str, Any]:
     """Write the part of one output type from the files of its bundle, or keep it; returns its description.
 
-    channels: tracks of this type in the track table; a record may have more, which it must mask throughout.
+    channels: tracks of this type in the track table; a record may have more, masked or zero throughout.
     FileError for records of another number of channels, and where two differ about a base.
     """
     form = ChunkFormat(channels, settings.chunk, settings.dtype)
@@ -166,12 +166,13 @@ def _signal(record: Record, output: OutputType, channels: int) -> np.ndarray:
     values = np.array(record.feature(name, None, None), np.float32)
     mask = record.example.get(f"{name}_mask")
     known = np.broadcast_to(True if mask is None else mask, values.shape)
-    if values.shape[1] < channels or known[:, channels:].any():
+    padding = np.where(known, values, np.float32(0))[:, channels:]
+    if values.shape[1] < channels or padding.any():
         raise FileError(
             f"{record.where}: {name} has shape {values.shape}; the track table has {channels} such tracks"
         )
     values[~known] = np.nan
-    values = values[:, :channels]  # what follows is padding, masked throughout
+    values = values[:, :channels]  # what follows is padding
     if 1 in OUTPUTS[output].resolutions:
         return values
     return np.repeat(values / np.float32(TOKEN), TOKEN, axis=0)  # sums of 128 bases, exactly divided

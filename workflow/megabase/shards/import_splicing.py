@@ -151,9 +151,19 @@ def _differs(record: Record, name: str, base: int) -> FileError:
     )
 
 
-def _channels(record: Record, name: str, found: int, rows: Sequence[Mapping[str, str]]) -> None:
-    if found != len(rows):
-        raise FileError(f"{record.where}: {name} has {found} channels; the track table has {len(rows)} such")
+def _own_channels(record: Record, name: str, values: np.ndarray, rows: int) -> np.ndarray:
+    """Values [..., rows] of the channels of the track table; FileError if there are others.
+
+    A record may have more: padding behind the tracks of each strand's half, zero throughout.
+    """
+    found = values.shape[-1]
+    if found == rows:
+        return values
+    half = np.arange(rows // 2)
+    own = np.concatenate([half, found // 2 + half])
+    if found < rows or found % 2 or np.delete(values, own, axis=-1).any():
+        raise FileError(f"{record.where}: {name} has {found} channels; the track table has {rows} such")
+    return values[..., own]
 
 
 @dataclass
@@ -182,8 +192,7 @@ class _Usage:
 
     def add(self, record: Record) -> None:
         """Add a record; FileError if it differs from earlier ones, or has usage where no site is."""
-        usage = record.feature(USAGE, None, None)
-        _channels(record, USAGE, usage.shape[1], self._rows)
+        usage = _own_channels(record, USAGE, record.feature(USAGE, None, None), len(self._rows))
         first = record.first_of(len(usage))
         used = {strand: usage[:, on].any(1) for strand, on in self._on.items()}
         for strand, on in self._on.items():
@@ -230,7 +239,7 @@ def _junctions(
     for record in read_records(files[JUNCTIONS], genome, JUNCTIONS):
         positions = _positions(record, next(apart, None) if apart is not None else record, sites)
         counts = record.feature(JUNCTIONS, positions.shape[1], positions.shape[1], None)
-        _channels(record, JUNCTIONS, counts.shape[2], rows)
+        counts = _own_channels(record, JUNCTIONS, counts, len(rows))
         donor, acceptor, channel = np.nonzero(counts)
         first = np.where(strands[channel] == "+", SiteClass.DONOR_PLUS, SiteClass.DONOR_MINUS)
         ends = positions[first, donor], positions[first + 1, acceptor]

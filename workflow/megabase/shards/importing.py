@@ -28,7 +28,7 @@ _SPLICING = (SITES, USAGE, JUNCTIONS)
 
 def import_tfrecords(
     folder: str | Path,
-    tracks: str | Path,
+    tracks: str | Path | pl.DataFrame,
     genome_folder: str | Path,
     output_dir: str | Path,
     settings: ShardSettings,
@@ -36,12 +36,13 @@ def import_tfrecords(
     """Write a store from the records of one organism and fold split; returns its `store.json`.
 
     folder: `.../{FOLD_SPLIT}/{ORGANISM}`, with `{SUBSET}/{BUNDLE}/data_*.tfrecord` below; all subsets are
-    read, since folds are a matter of intervals. tracks: the track table (`tracks`), whose rows of an output
-    type are the channels of its bundle, in order; a bundle without rows is left out, as is splicing where one
-    of its bundles is missing. FileError for damaged records, for another genome or number of channels, and
-    where two records differ about a base, a site or a junction.
+    read, since folds are a matter of intervals. tracks: the track table (`tracks`, or its rows), whose rows
+    of an output type are the channels of its bundle, in order; a bundle without rows is left out, as is
+    splicing where one of its bundles is missing. FileError for damaged records, for another genome or number
+    of channels, and where two records differ about a base, a site or a junction.
     """
-    genome, table = Genome.open(genome_folder), read_table(tracks, "tracks")
+    genome = Genome.open(genome_folder)
+    table = tracks if isinstance(tracks, pl.DataFrame) else read_table(tracks, "tracks")
     output_dir = Path(output_dir)
     files = {name: sorted(Path(folder).glob(f"*/{name.upper()}/data_*.tfrecord")) for name in BUNDLES}
     channels = {name: table.filter(pl.col("output_type") == name).height for name in BUNDLES}
@@ -66,7 +67,7 @@ def import_tfrecords(
             inputs["splicing"] = import_splicing(found, table, genome, output_dir, settings)
         if not inputs:
             raise FileError(
-                f"{folder}: no */BUNDLE/data_*.tfrecord of a track of {tracks}; wanted that of an organism"
+                f"{folder}: no */BUNDLE/data_*.tfrecord of a track of the table; wanted that of an organism"
             )
         kept = {*map(str, parts), *(_SPLICING if splicing else ())}
         chosen = table.filter(pl.col("output_type").is_in(kept))
