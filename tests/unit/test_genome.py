@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from megabase import genome as genome_module
 from megabase.files import FileError
-from megabase.genome import Genome, Interval, prepare_genome
+from megabase.genome import LONG, Genome, Interval, prepare_genome
+from megabase.seeds import generator
 from megabase.sequence import decode, encode
 
 RECORDS = {"chr1": "ACGTNacgtRYK" * 7 + "A", "chr2": "TTTTT", "chrM": "GATTACA"}
@@ -144,6 +145,33 @@ def test_a_cut_short_store_is_refused(store: Genome) -> None:
         Genome.open(store.folder)
     with pytest.raises(FileError, match="prepare-genome"):
         Genome.open(store.folder / "nowhere")
+
+
+def _mapped() -> int:
+    """Bytes of files that this process has mapped into its memory."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
+
+
+def test_long_stretches_are_read_and_not_mapped(tmp_path: Path) -> None:
+    """Who goes over the whole genome does not end with all of it in memory."""
+    length = 24 << 20
+    text = np.frombuffer(b"ACGTN", np.uint8)[generator(0, "long").integers(0, 5, length)]
+    (tmp_path / "g.fa").write_bytes(b">chr1\n" + text.tobytes() + b"\n")
+    prepare_genome(tmp_path / "g.fa", tmp_path / "g", organism="human", name="long")
+    genome = Genome.open(tmp_path / "g")
+    wanted = encode(text.tobytes().decode())
+    before = _mapped()
+    for start in range(-LONG, length, 2 * LONG):
+        found = genome.codes("chr1", start, start + 2 * LONG)
+        low, high = max(start, 0), min(start + 2 * LONG, length)
+        np.testing.assert_array_equal(found[low - start : high - start], wanted[low:high])
+        assert (found[: low - start] == 4).all() and (found[high - start :] == 4).all()
+    assert _mapped() - before < length // 4
+    found[0] = 1  # a copy, which may be written to
+    (tmp_path / "g" / "sequence.u8").write_bytes(b"\0" * LONG)
+    with pytest.raises(FileError, match="cut short while it is read"):
+        genome.codes("chr1", 0, 4 * LONG)
 
 
 def test_unknown_chromosome_is_named(store: Genome) -> None:

@@ -8,9 +8,11 @@ FASTA's, and other names are translated at the edge by `Genome.resolve`.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,7 @@ from megabase.sequence import encode
 from megabase.spec import STRANDS, UNKNOWN_BASE
 
 BLOCK = 1 << 24  # bases read from the FASTA at a time
+LONG = 1 << 18  # bases: longer stretches are read from the file rather than mapped
 MIN_INTRON = 10  # shorter gaps between exons are frameshifts of the annotation, not introns
 _REGION = re.compile(r"^(?P<chrom>[^:]+):(?P<start>[\d,]*\d)-(?P<end>[\d,]*\d)$")
 _MITOCHONDRIA = ("chrM", "M", "MT", "chrMT")
@@ -87,7 +90,11 @@ def parse_region(text: str) -> Interval:
 
 
 class Genome:
-    """Sequence of one genome, memory-mapped: opening is instant and processes share the pages."""
+    """Sequence of one genome, memory-mapped: opening is instant and processes share the pages.
+
+    Long stretches are read rather than mapped, so that who goes over all of it does not end with a genome of
+    mapped pages, which schedulers count as its memory.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -100,7 +107,10 @@ class Genome:
         self.aliases: dict[str, str] = info["aliases"]
         self.lengths: dict[str, int] = {c["name"]: c["length"] for c in info["chromosomes"]}
         self._offsets: dict[str, int] = {c["name"]: c["offset"] for c in info["chromosomes"]}
-        self._codes = _map_codes(self.folder / "sequence.u8", sum(self.lengths.values()))
+        codes = self.folder / "sequence.u8"
+        self._codes = _map_codes(codes, sum(self.lengths.values()))
+        self._handle = os.open(codes, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._handle)
 
     @classmethod
     def open(cls, folder: str | Path) -> Genome:
@@ -129,9 +139,21 @@ class Genome:
         length, offset = self.lengths[chrom], self._offsets[chrom]
         first, last = min(max(start, 0), length), min(max(end, 0), length)
         if first == start and last == end:
-            return np.array(self._codes[offset + start : offset + end])
+            return self._stored(offset + start, offset + end)
         codes = np.full(end - start, UNKNOWN_BASE, dtype=np.uint8)
-        codes[first - start : max(last - start, first - start)] = self._codes[offset + first : offset + last]
+        codes[first - start : max(last - start, first - start)] = self._stored(offset + first, offset + last)
+        return codes
+
+    def _stored(self, first: int, last: int) -> np.ndarray:
+        """A copy of bytes first..last of the file; nothing if last is not behind first."""
+        if last - first < LONG:
+            return np.array(self._codes[first:last])
+        codes, done = np.empty(last - first, np.uint8), 0
+        while done < len(codes):  # a call gives 2 GiB at most
+            read = os.preadv(self._handle, [codes[done:]], first + done)
+            if not read:
+                raise FileError(f"{self.folder}: cut short while it is read; run prepare-genome again")
+            done += read
         return codes
 
     def resolve(self, name: str) -> str | None:
