@@ -25,10 +25,10 @@ def test_demo(shell, checkout: Path) -> None:
     jobs = _jobs(result.stdout + result.stderr)
     assert jobs["fetch_source"] == read_manifest(checkout / "resources/manifests/demo.tsv").height
     assert jobs["simulate_demo"] == jobs["distill_student"] == jobs["plot_report"] == 1
-    assert jobs["train_teacher"] == 4  # two folds, two all-folds
+    assert jobs["train_teacher"] == 3  # a fold, two all-folds
     assert jobs["gather_ensemble"] == 1
     assert jobs["calibrate_spread"] == 2 * 2  # the ensemble and the student, which has a variance output
-    assert jobs["evaluate_tracks"] == 7 * 2  # 4 teachers, student and 2 baselines on 2 organisms
+    assert jobs["evaluate_tracks"] == 6 * 2  # 3 teachers, student and 2 baselines on 2 organisms
     assert jobs["score_variants"] == 2 * jobs["split_variants"]
 
 
@@ -50,7 +50,7 @@ def test_ablations_of_the_report_are_made_for_it(shell) -> None:
     result = shell("snakemake -n --config 'report={ablations: [resolution]}'")
     jobs = _jobs(result.stdout + result.stderr)
     assert jobs["train_ablated"] == 3 and jobs["tabulate_ablation"] == jobs["plot_report"] == 1
-    assert jobs["train_teacher"] == 4
+    assert jobs["train_teacher"] == 3
 
 
 def test_a_model_asked_in_another_window(shell, checkout: Path) -> None:
