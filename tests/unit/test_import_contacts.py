@@ -129,6 +129,9 @@ def test_masked_and_padding_maps(world: Path) -> None:
 
 def test_an_import_is_kept_and_small_types_round_once(world: Path) -> None:
     write(world, [record(0, truth(0, 8))])
+    left = world / "s" / ".spool-contact_maps"  # by a killed run
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(b"\xff" * 4_096)
     found = imported(world, dtype="bfloat16").contacts("chr1", 0, SIZE)
     np.testing.assert_allclose(found, truth(0, 8), rtol=2**-8)
     before = (world / "s" / "contact_maps.bands").stat().st_mtime_ns

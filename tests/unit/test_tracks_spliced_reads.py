@@ -210,6 +210,18 @@ def test_failed_sample_is_listed_and_the_others_go_on(tmp_path: Path) -> None:
     assert {c["accessions"] for c in told["channels"]} == {"a"}
 
 
+def test_a_sample_without_kept_reads_is_left_out_with_its_usage(tmp_path: Path) -> None:
+    genome = make_genome(tmp_path)
+    one = _bam(tmp_path / "1.bam", [_read(80, CROSSING)] * 3)
+    two = _bam(tmp_path / "2.bam", [_read(90, [(M, 20)])] * 5)  # runs across the site without a gap
+    rows = [row("a", "splice_junctions"), row("b", "splice_junctions", replicate="2")]
+    normalize_splicing(rows, [one, two], genome, tmp_path / "s", TrackSettings(keep_going=True))
+    told = read_json(tmp_path / "s/track.json", "track")
+    assert [f["accessions"] for f in told["failed"]] == ["b"]
+    assert {c["accessions"] for c in told["channels"]} == {"a"}
+    assert read_table(tmp_path / "s/usage.parquet", "usage")["usage"].to_list() == [1.0, 1.0]
+
+
 def test_samples_of_one_portal_decide(tmp_path: Path) -> None:
     """The published rule of human ENCODE: junctions of GTEx's filtered set alone."""
     genome = make_genome(tmp_path)

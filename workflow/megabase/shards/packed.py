@@ -106,10 +106,5 @@ def _joined(body: Tensor, planes: int) -> Tensor:
 def _values(body: Tensor, dtype: str) -> Tensor:
     """float32 of byte planes of stored values."""
     kind = _DTYPES[dtype]
-    return (
-        body.view(kind.itemsize, len(body) // kind.itemsize)
-        .T.clone(memory_format=torch.contiguous_format)
-        .view(kind)
-        .flatten()
-        .float()
-    )
+    planes = body.view(kind.itemsize, len(body) // kind.itemsize)
+    return planes.T.clone(memory_format=torch.contiguous_format).view(kind).flatten().float()

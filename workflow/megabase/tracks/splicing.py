@@ -138,7 +138,7 @@ def _junction_table(parts: list[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
 
 def _mean_usage(biosample: Biosample, kept: pl.DataFrame, sites: pl.DataFrame) -> pl.DataFrame:
     """Usage of one biosample: mean over samples at each known site that has reads."""
-    tables = [*biosample.usage, *(reads.usage(sites, kept) for reads in biosample.reads)]
+    tables = [*biosample.usage, *(reads.usage(sites, kept) for _, reads in biosample.reads)]
     if tables:
         return _mean_at(tables, sites)
     means = [pl.DataFrame(schema=USAGE_SCHEMA)]

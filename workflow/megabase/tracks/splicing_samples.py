@@ -41,7 +41,7 @@ class Biosample:
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     junctions: JunctionSamples = field(default_factory=JunctionSamples)
     usage: list[pl.DataFrame] = field(default_factory=list)
-    reads: list[SplicedReads] = field(default_factory=list)  # BAMs that usage is read from
+    reads: list[tuple[str, SplicedReads]] = field(default_factory=list)  # BAMs of usage, by accession
     usage_rows: list[Mapping[str, Any]] = field(default_factory=list)  # of usage tables and BAMs
 
 
@@ -110,7 +110,7 @@ def _add_sample(
         reads = SplicedReads(path, genome, settings, scratch)
         if counts:
             biosample.junctions.add(str(row["accession"]), reads.junctions(annotated))
-        biosample.reads.append(reads)
+        biosample.reads.append((str(row["accession"]), reads))
         biosample.usage_rows.append(row)
     elif counts:
         biosample.junctions.add(str(row["accession"]), read_junctions(path, genome))
@@ -135,7 +135,7 @@ def _biosample_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def leave_out_empty(
     biosamples: Sequence[Biosample], kept: pl.DataFrame, settings: TrackSettings
 ) -> list[dict[str, Any]]:
-    """Leave out samples without a read on any kept junction; what is listed as failed, if anything may be."""
+    """Leave out samples without a read on any kept junction, and their usage; what is listed as failed."""
     failed = []
     for biosample in biosamples:
         empty = np.flatnonzero(biosample.junctions.totals(kept).sum(0) == 0)
@@ -148,4 +148,6 @@ def leave_out_empty(
             failed.append(failed_row([{**row, "accession": name}], error))
         biosample.junctions.leave_out(empty)
         biosample.rows = [row for row in biosample.rows if str(row["accession"]) not in names]
+        biosample.reads = [(name, reads) for name, reads in biosample.reads if name not in names]
+        biosample.usage_rows = [row for row in biosample.usage_rows if str(row["accession"]) not in names]
     return failed
